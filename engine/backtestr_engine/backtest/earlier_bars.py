@@ -51,7 +51,7 @@ def warm_up_of(
     `InvalidConfiguration` for a request of warm-up where the algorithm declares to take none, `AlgorithmError` for a
     declaration that fails, and `DataError`.
     """
-    wanted = _wanted(config, algorithm, values)
+    wanted = wanted_warm_up(config, algorithm, values)
     start_us = (
         int(panel.timestamp[0]) if config.start_date is None else parse_instant(config.start_date, path="$.startDate")
     )
@@ -70,8 +70,11 @@ def warm_up_of(
     return WarmUpBars(Panel.of(series), Panel.of(tested), given, wanted, has_earlier)
 
 
-def _wanted(config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value]) -> int | None:
-    """Return the bars of warm-up that a backtest wants; None where neither request nor algorithm names a number."""
+def wanted_warm_up(config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value]) -> int | None:
+    """Return the bars of warm-up that a backtest wants; None where neither request nor algorithm names a number.
+
+    Raises `InvalidConfiguration` and `AlgorithmError` as `warm_up_of` does.
+    """
     declared = algorithm.warm_up(values)
     if config.warmup is None:
         return declared if config.start_date is not None else 0

@@ -111,7 +111,7 @@ def prepare(
     algorithm = find(config.algorithm_id)
     parameters = algorithm.check(config.parameters)
     options = resolve_options(config.options, conventions)
-    _check_money(config)
+    check_money(config)
     timeframe = parse_timeframe(config.timeframe)
     start = _instant_or_none(config.start_date, "$.startDate")
     end = _instant_or_none(config.end_date, "$.endDate")
@@ -121,7 +121,7 @@ def prepare(
             paths=["$.startDate", "$.endDate"],
         )
     if len(symbols) > 1:
-        _check_shared_account(options.conventions)
+        check_shared_account(options.conventions)
     panel = Panel.of([catalog.load(symbol, timeframe, start, end, price=config.price) for symbol in symbols])
     warm_up = warm_up_of(config, algorithm, parameters, panel, catalog)
     spelled_out = msgspec.structs.replace(
@@ -177,7 +177,7 @@ def _check_symbols(config: BacktestConfig) -> list[str]:
     return config.symbols
 
 
-def _check_shared_account(conventions: Conventions) -> None:
+def check_shared_account(conventions: Conventions) -> None:
     """Refuse conventions that have a meaning for one symbol only."""
     books_next_bar = conventions.fill_at == "close" and conventions.close_booked == "next_bar"
     for name, alone in (
@@ -194,7 +194,8 @@ def _check_shared_account(conventions: Conventions) -> None:
             )
 
 
-def _check_money(config: BacktestConfig) -> None:
+def check_money(config: BacktestConfig) -> None:
+    """Refuse a capital or costs that no account can have."""
     for name, value in (
         ("initialCapital", config.initial_capital),
         ("commission", config.commission),

@@ -13,8 +13,8 @@ import numpy as np
 
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.algorithms.parameters import Value
+from backtestr_engine.data.bar_source import BarSource
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import parse_instant
 from backtestr_engine.data.panel import Panel
 from backtestr_protocol.errors import DataError, InvalidConfiguration
@@ -43,7 +43,7 @@ class WarmUpBars(msgspec.Struct, frozen=True):
 
 
 def warm_up_of(
-    config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value], panel: Panel, catalog: Catalog
+    config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value], panel: Panel, catalog: BarSource
 ) -> WarmUpBars:
     """Return `panel` with the warm-up of a backtest in front: the last stored bars of each symbol before its start.
 
@@ -87,7 +87,7 @@ def wanted_warm_up(config: BacktestConfig, algorithm: Algorithm, values: Mapping
     return config.warmup
 
 
-def _joined(catalog: Catalog, earlier: Bars, bars: Bars, price: TickPrice | None) -> Bars:
+def _joined(catalog: BarSource, earlier: Bars, bars: Bars, price: TickPrice | None) -> Bars:
     """Return `earlier` and `bars`, which follow each other in a stored series, as one slice of it."""
     if not len(earlier):
         return bars
@@ -95,7 +95,7 @@ def _joined(catalog: Catalog, earlier: Bars, bars: Bars, price: TickPrice | None
     return catalog.load(bars.symbol, bars.timeframe, first_us, end_us, price=price)
 
 
-def _before(catalog: Catalog, bars: Bars, start_us: int, count: int, price: TickPrice | None) -> Bars:
+def _before(catalog: BarSource, bars: Bars, start_us: int, count: int, price: TickPrice | None) -> Bars:
     """Return the last `count` stored bars that open before `start_us`, or those there are."""
     length = bars.closed_at(0) - int(bars.timestamp[0])
     for first_us in (start_us - _GAPS * count * length, None):

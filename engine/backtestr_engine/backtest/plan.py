@@ -12,8 +12,8 @@ from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.algorithms.parameters import Value
 from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.built_in import find_algorithm
+from backtestr_engine.data.bar_source import BarSource
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import instant, parse_instant
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import close_time, parse_timeframe
@@ -92,7 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def prepare(
     config: BacktestConfig,
-    catalog: Catalog,
+    catalog: BarSource,
     conventions: Conventions,
     find: Callable[[str], Algorithm] = find_algorithm,
 ) -> Plan:
@@ -141,7 +141,7 @@ def _instant_or_none(date: str | None, path: str) -> int | None:
     return None if date is None else parse_instant(date, path=path)
 
 
-def _common_price(catalog: Catalog, symbols: Sequence[str], timeframe: Timeframe) -> TickPrice | None:
+def _common_price(catalog: BarSource, symbols: Sequence[str], timeframe: Timeframe) -> TickPrice | None:
     """Return the price of ticks that the bars of every symbol are made of; None if there is no such price."""
     prices = {catalog.tick_price(symbol, timeframe, None) for symbol in symbols}
     return prices.pop() if len(prices) == 1 else None

@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
-.PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
+.PHONY: bench-engine bench-sweep bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -32,6 +32,7 @@ help:
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
+	@echo "make bench-sweep   thousands of combinations beside vectorbt on one core, and the memory they take"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
 	@echo "make bench-batching  settings of batching on a mixed load; what compression and columns cost and save"
@@ -147,6 +148,10 @@ bench-node: setup build-ts
 bench-engine: setup
 	$(BIN)/python benchmarks/engine.py $(ARGS)
 	$(BIN)/python benchmarks/engine_scaling.py
+
+# As bench-engine: vectorbt needs the extra `bench`. A longer look: make bench-sweep ARGS='--combinations 1000 100000'
+bench-sweep: setup
+	$(BIN)/python benchmarks/sweeps.py $(ARGS)
 
 bench-data: setup
 	$(BIN)/python benchmarks/data.py $(ARGS)

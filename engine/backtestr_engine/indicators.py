@@ -5,10 +5,13 @@ TA-Lib (https://ta-lib.org) is the reference for every formula. Values during th
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -26,18 +29,90 @@ PERIOD_MAX = 100_000
 _LARGEST_WHOLE = 2**31 - 1
 
 
+class RememberedIndicators:
+    """Outputs of indicators on columns of bars, which cannot change; at most `max_bytes`, the latest used.
+
+    Combinations of a sweep ask for the same ones again and again. Each caller gets a copy, as it may write to it.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        # With the input, which lives as long as its id is a key.
+        self._outputs: OrderedDict[Hashable, tuple[Any, dict[str, Floats]]] = OrderedDict()
+
+    def outputs(self, key: Hashable, source: Any, compute_them: Callable[[], dict[str, Floats]]) -> dict[str, Floats]:
+        """Return the outputs of a key, computed if they are not known; `source` is what they are computed of."""
+        known = self._outputs.get(key)
+        if known is None:
+            found = compute_them()
+            self._bytes += _size(found)
+            self._outputs[key] = source, found
+            while self._bytes > self._max_bytes:
+                _, (_, dropped) = self._outputs.popitem(last=False)
+                self._bytes -= _size(dropped)
+        else:
+            self._outputs.move_to_end(key)
+            found = known[1]
+        return {name: array.copy() for name, array in found.items()}
+
+
+def _size(outputs: Mapping[str, Floats]) -> int:
+    return sum(array.nbytes for array in outputs.values())
+
+
+_remembered: ContextVar[RememberedIndicators | None] = ContextVar("remembered indicators", default=None)
+
+
+@contextlib.contextmanager
+def remembering(indicators_so_far: RememberedIndicators) -> Iterator[None]:
+    """Have the indicators that are called within remember their outputs."""
+    token = _remembered.set(indicators_so_far)
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _remembers(function: _Function) -> _Function:
+    """Take outputs of an indicator from those that are remembered, where its values are a column of bars."""
+    name = function.__name__
+
+    @wraps(function)
+    def remembered(values: Floats, *parameters: Any, **named: Any) -> Any:
+        known = _remembered.get()
+        if known is None or not isinstance(values, np.ndarray) or values.flags.writeable:
+            return function(values, *parameters, **named)
+
+        def compute_them() -> dict[str, Floats]:
+            outputs = function(values, *parameters, **named)
+            return {str(at): one for at, one in enumerate(outputs)} if isinstance(outputs, tuple) else {"": outputs}
+
+        key = (name, id(values), parameters, tuple(named.items()))
+        outputs = known.outputs(key, values, compute_them)
+        return outputs[""] if "" in outputs else tuple(outputs.values())
+
+    return cast("_Function", remembered)
+
+
+@_remembers
 def sma(values: Floats, timeperiod: int) -> Floats:
     """Return the simple moving average: the mean of the last `timeperiod` values; NaN on timeperiod − 1 bars."""
     average: Floats = talib.SMA(values, timeperiod)
     return average
 
 
+@_remembers
 def ema(values: Floats, timeperiod: int) -> Floats:
     """Return the exponential moving average with α = 2 / (timeperiod + 1), started by the first simple average."""
     average: Floats = talib.EMA(values, timeperiod)
     return average
 
 
+@_remembers
 def rsi(values: Floats, timeperiod: int) -> Floats:
     """Return the relative strength index, 0 to 100; NaN on the first timeperiod bars.
 
@@ -47,12 +122,14 @@ def rsi(values: Floats, timeperiod: int) -> Floats:
     return index
 
 
+@_remembers
 def bbands(values: Floats, timeperiod: int, nbdev: float) -> tuple[Floats, Floats, Floats]:
     """Return Bollinger's upper, middle and lower band: the simple average, and `nbdev` deviations (1/n) around it."""
     upper, middle, lower = talib.BBANDS(values, timeperiod, nbdev, nbdev)
     return upper, middle, lower
 
 
+@_remembers
 def macd(values: Floats, fastperiod: int, slowperiod: int, signalperiod: int) -> tuple[Floats, Floats]:
     """Return the fast exponential average less the slow one, and the exponential average of that, the signal.
 
@@ -62,12 +139,14 @@ def macd(values: Floats, fastperiod: int, slowperiod: int, signalperiod: int) ->
     return line, signal
 
 
+@_remembers
 def highest(values: Floats, timeperiod: int) -> Floats:
     """Return the highest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
     most: Floats = talib.MAX(values, timeperiod)
     return most
 
 
+@_remembers
 def lowest(values: Floats, timeperiod: int) -> Floats:
     """Return the lowest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
     least: Floats = talib.MIN(values, timeperiod)
@@ -167,7 +246,14 @@ def indicator(bars: Bars, name: str, /, **parameters: int | float) -> dict[str, 
 
     indicator(bars, "MACD", fastperiod=8)["macdhist"]
     """
-    return compute(bars, IndicatorConfig(name=name, parameters=parameters), path="indicator")
+
+    def compute_them() -> dict[str, Floats]:
+        return compute(bars, IndicatorConfig(name=name, parameters=parameters), path="indicator")
+
+    known = _remembered.get()
+    if known is None:
+        return compute_them()
+    return known.outputs((name, id(bars), tuple(parameters.items())), bars, compute_them)
 
 
 def _find(name: str) -> Indicator:

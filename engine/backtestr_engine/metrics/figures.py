@@ -29,6 +29,8 @@ WIN_RATE, BEST_TRADE, WORST_TRADE, AVERAGE_TRADE, PROFIT_FACTOR, PAYOFF_RATIO, E
 AVERAGE_TRADE_DURATION_MS, MAX_TRADE_DURATION_MS, AVERAGE_MAE, AVERAGE_MFE = range(40, 44)
 """The places of the figures in a row: the order of `backtestr_protocol.metrics.METRICS`."""
 
+BEYOND_RANGE = "beyond the range of a number"
+
 REASONS_WHY_UNDEFINED = (
     "",
     "equity fell to zero or below",
@@ -44,10 +46,13 @@ REASONS_WHY_UNDEFINED = (
     "no closed trade won",
     "all closed trades made the same",
     "it needs at least two closed trades",
-    "beyond the range of a number",
+    BEYOND_RANGE,
     "not computed",
+    "it needs at least two days",
+    "it needs at least three days",
+    "no day lost",
 )
-"""The texts that a code indexes; 0 is the code of a figure that has a value."""
+"""The texts that a code indexes; 0 is the code of a figure that has a value. The last are those of daily statistics."""
 
 _YEAR_US = 365.25 * DAY_US
 
@@ -115,14 +120,6 @@ def new_row() -> Row:
 
 
 @compiled(error_model="numpy")
-def _put(row: Row, figure: int, code: int, value: float) -> None:
-    if code == DEFINED and not math.isfinite(value):
-        code = _BEYOND
-    row.values[figure] = value if code == DEFINED else np.nan
-    row.codes[figure] = code
-
-
-@compiled(error_model="numpy")
 def _compounded(growth: float, times: float) -> float:
     """Return growth^times − 1, or −1 where nothing is left to grow."""
     return math.expm1(math.log(growth) * times) if growth > 0.0 else -1.0
@@ -167,45 +164,54 @@ def compute_figures(
         no_market = no_market or NOT_COMPUTED
     no_market = no_market or (_NO_MARKET if with_it.deviation < _ROUNDING else DEFINED)
     yearly, excess = math.sqrt(per_year), of.mean - by.risk_free
+    values, codes = row.values, row.codes
 
-    _put(row, START_EQUITY, DEFINED, capital)
-    _put(row, FINAL_EQUITY, DEFINED, final)
-    _put(row, PEAK_EQUITY, DEFINED, fell.peak)
-    _put(row, TOTAL_RETURN, DEFINED, total_return)
-    _put(row, ANNUAL_RETURN, ruined, _compounded(final / capital, per_year / bars))
-    _put(row, CAGR, ruined, _compounded(final / capital, 1.0 / by.years))
-    _put(row, BUY_AND_HOLD_RETURN, DEFINED, market[-1] / market[0] - 1.0)
+    values[START_EQUITY], codes[START_EQUITY] = capital, DEFINED
+    values[FINAL_EQUITY], codes[FINAL_EQUITY] = final, DEFINED
+    values[PEAK_EQUITY], codes[PEAK_EQUITY] = fell.peak, DEFINED
+    values[TOTAL_RETURN], codes[TOTAL_RETURN] = total_return, DEFINED
+    values[ANNUAL_RETURN], codes[ANNUAL_RETURN] = _compounded(final / capital, per_year / bars), ruined
+    values[CAGR], codes[CAGR] = _compounded(final / capital, 1.0 / by.years), ruined
+    values[BUY_AND_HOLD_RETURN], codes[BUY_AND_HOLD_RETURN] = market[-1] / market[0] - 1.0, DEFINED
     unexplained = excess - with_it.beta * (with_it.mean - by.risk_free)
-    _put(row, ALPHA, no_market, _compounded(1.0 + unexplained, per_year))
-    _put(row, BETA, no_market, with_it.beta)
-    _put(row, VOLATILITY, too_short, of.deviation * yearly)
-    _put(row, SHARPE_RATIO, no_spread, excess / of.deviation * yearly)
-    _put(row, SORTINO_RATIO, no_loss, excess / of.downside * yearly)
-    no_annual = row.codes[ANNUAL_RETURN] or no_drawdown
-    _put(row, CALMAR_RATIO, no_annual, row.values[ANNUAL_RETURN] / fell.deepest)
-    _put(row, OMEGA_RATIO, no_loss, of.gains / of.losses)
-    _put(row, SKEW, no_spread, of.skew)
-    _put(row, KURTOSIS, no_spread, of.kurtosis)
-    _put(row, VALUE_AT_RISK_95, too_short or NOT_COMPUTED, nan)
-    _put(row, CONDITIONAL_VALUE_AT_RISK_95, too_short or NOT_COMPUTED, nan)
-    _put(row, TAIL_RATIO, too_short or NOT_COMPUTED, nan)
-    _put(row, MAX_DRAWDOWN, DEFINED, fell.deepest)
-    _put(row, AVERAGE_DRAWDOWN, no_drawdown, fell.mean_depth)
-    _put(row, MAX_DRAWDOWN_DURATION_MS, DEFINED, float(fell.longest_us // 1000))
-    _put(row, AVERAGE_DRAWDOWN_DURATION_MS, no_drawdown, np.rint(fell.mean_us / 1000.0))
-    _put(row, RECOVERY_FACTOR, no_drawdown, total_return / fell.deepest)
-    _put(row, ULCER_INDEX, ruined, fell.ulcer)
-    _put(row, EXPOSURE, DEFINED, activity.bars_exposed / bars)
-    _put(row, TURNOVER, ruined, activity.traded_value / of.mean_equity)
-    _put(row, TOTAL_FEES, DEFINED, activity.fees)
-    _put(row, TOTAL_SLIPPAGE, DEFINED, activity.slippage)
-    _put(row, TOTAL_TRADES, DEFINED, float(trades.size + activity.open_positions))
-    _put(row, OPEN_TRADES, DEFINED, float(activity.open_positions))
-    _compute_trade_figures(row, trades, with_excursions)
+    values[ALPHA], codes[ALPHA] = _compounded(1.0 + unexplained, per_year), no_market
+    values[BETA], codes[BETA] = with_it.beta, no_market
+    values[VOLATILITY], codes[VOLATILITY] = of.deviation * yearly, too_short
+    values[SHARPE_RATIO], codes[SHARPE_RATIO] = excess / of.deviation * yearly, no_spread
+    values[SORTINO_RATIO], codes[SORTINO_RATIO] = excess / of.downside * yearly, no_loss
+    no_annual = ruined or (DEFINED if math.isfinite(values[ANNUAL_RETURN]) else _BEYOND) or no_drawdown
+    values[CALMAR_RATIO], codes[CALMAR_RATIO] = values[ANNUAL_RETURN] / fell.deepest, no_annual
+    values[OMEGA_RATIO], codes[OMEGA_RATIO] = of.gains / of.losses, no_loss
+    values[SKEW], codes[SKEW] = of.skew, no_spread
+    values[KURTOSIS], codes[KURTOSIS] = of.kurtosis, no_spread
+    values[VALUE_AT_RISK_95], codes[VALUE_AT_RISK_95] = nan, too_short or NOT_COMPUTED
+    values[CONDITIONAL_VALUE_AT_RISK_95], codes[CONDITIONAL_VALUE_AT_RISK_95] = nan, too_short or NOT_COMPUTED
+    values[TAIL_RATIO], codes[TAIL_RATIO] = nan, too_short or NOT_COMPUTED
+    values[MAX_DRAWDOWN], codes[MAX_DRAWDOWN] = fell.deepest, DEFINED
+    values[AVERAGE_DRAWDOWN], codes[AVERAGE_DRAWDOWN] = fell.mean_depth, no_drawdown
+    values[MAX_DRAWDOWN_DURATION_MS], codes[MAX_DRAWDOWN_DURATION_MS] = float(fell.longest_us // 1000), DEFINED
+    values[AVERAGE_DRAWDOWN_DURATION_MS], codes[AVERAGE_DRAWDOWN_DURATION_MS] = (
+        np.rint(fell.mean_us / 1000.0),
+        no_drawdown,
+    )
+    values[RECOVERY_FACTOR], codes[RECOVERY_FACTOR] = total_return / fell.deepest, no_drawdown
+    values[ULCER_INDEX], codes[ULCER_INDEX] = fell.ulcer, ruined
+    values[EXPOSURE], codes[EXPOSURE] = activity.bars_exposed / bars, DEFINED
+    values[TURNOVER], codes[TURNOVER] = activity.traded_value / of.mean_equity, ruined
+    values[TOTAL_FEES], codes[TOTAL_FEES] = activity.fees, DEFINED
+    values[TOTAL_SLIPPAGE], codes[TOTAL_SLIPPAGE] = activity.slippage, DEFINED
+    values[TOTAL_TRADES], codes[TOTAL_TRADES] = float(trades.size + activity.open_positions), DEFINED
+    values[OPEN_TRADES], codes[OPEN_TRADES] = float(activity.open_positions), DEFINED
+    _compute_trade_figures(values, codes, trades, with_excursions)
+    for figure in range(values.size):
+        if codes[figure] == DEFINED and not math.isfinite(values[figure]):
+            codes[figure] = _BEYOND
+        if codes[figure] != DEFINED:
+            values[figure] = nan
 
 
 @compiled(error_model="numpy")
-def _compute_trade_figures(row: Row, trades: Any, with_excursions: bool) -> None:
+def _compute_trade_figures(values: Floats, codes: Bytes, trades: Any, with_excursions: bool) -> None:
     count, winners, losers = trades.size, 0, 0
     won = lost = total = returned = largest = adverse = favourable = 0.0
     best, worst = -np.inf, np.inf
@@ -243,19 +249,22 @@ def _compute_trade_figures(row: Row, trades: Any, with_excursions: bool) -> None
     win_rate = winners / max(count, 1)
     payoff = -(won / winners) / (lost / losers)
 
-    _put(row, WIN_RATE, no_trade, win_rate)
-    _put(row, BEST_TRADE, no_trade, best)
-    _put(row, WORST_TRADE, no_trade, worst)
-    _put(row, AVERAGE_TRADE, no_trade, returned / count)
-    _put(row, PROFIT_FACTOR, no_loser, -won / lost)
-    _put(row, PAYOFF_RATIO, no_payoff, payoff)
-    _put(row, EXPECTANCY, no_trade, mean)
-    _put(row, SQN, no_quality, math.sqrt(count) * mean / spread)
-    _put(row, KELLY, no_payoff, win_rate - (1.0 - win_rate) / payoff)
-    _put(row, AVERAGE_TRADE_DURATION_MS, no_trade, np.rint(lasted_in_all / count / 1000.0))
-    _put(row, MAX_TRADE_DURATION_MS, no_trade, np.rint(longest / 1000.0))
-    _put(row, AVERAGE_MAE, no_excursion, adverse / count)
-    _put(row, AVERAGE_MFE, no_excursion, favourable / count)
+    values[WIN_RATE], codes[WIN_RATE] = win_rate, no_trade
+    values[BEST_TRADE], codes[BEST_TRADE] = best, no_trade
+    values[WORST_TRADE], codes[WORST_TRADE] = worst, no_trade
+    values[AVERAGE_TRADE], codes[AVERAGE_TRADE] = returned / count, no_trade
+    values[PROFIT_FACTOR], codes[PROFIT_FACTOR] = -won / lost, no_loser
+    values[PAYOFF_RATIO], codes[PAYOFF_RATIO] = payoff, no_payoff
+    values[EXPECTANCY], codes[EXPECTANCY] = mean, no_trade
+    values[SQN], codes[SQN] = math.sqrt(count) * mean / spread, no_quality
+    values[KELLY], codes[KELLY] = win_rate - (1.0 - win_rate) / payoff, no_payoff
+    values[AVERAGE_TRADE_DURATION_MS], codes[AVERAGE_TRADE_DURATION_MS] = (
+        np.rint(lasted_in_all / count / 1000.0),
+        no_trade,
+    )
+    values[MAX_TRADE_DURATION_MS], codes[MAX_TRADE_DURATION_MS] = np.rint(longest / 1000.0), no_trade
+    values[AVERAGE_MAE], codes[AVERAGE_MAE] = adverse / count, no_excursion
+    values[AVERAGE_MFE], codes[AVERAGE_MFE] = favourable / count, no_excursion
 
 
 def add_tails(row: Row, equity: Floats, initial_capital: float) -> None:
@@ -263,7 +272,11 @@ def add_tails(row: Row, equity: Floats, initial_capital: float) -> None:
     if row.codes[VALUE_AT_RISK_95] != NOT_COMPUTED:
         return
     tail = tails(equity, initial_capital)
-    _put(row, VALUE_AT_RISK_95, DEFINED, tail.low)
-    _put(row, CONDITIONAL_VALUE_AT_RISK_95, DEFINED, tail.low_mean)
-    no_tail = _NO_TAIL if abs(tail.low) < _ROUNDING else DEFINED
-    _put(row, TAIL_RATIO, no_tail, abs(tail.high) / abs(tail.low) if no_tail == DEFINED else math.nan)
+    no_tail = abs(tail.low) < _ROUNDING
+    for figure, code, value in (
+        (VALUE_AT_RISK_95, DEFINED, tail.low),
+        (CONDITIONAL_VALUE_AT_RISK_95, DEFINED, tail.low_mean),
+        (TAIL_RATIO, *((_NO_TAIL, math.nan) if no_tail else (DEFINED, abs(tail.high) / abs(tail.low)))),
+    ):
+        row.codes[figure] = code if code != DEFINED or math.isfinite(value) else _BEYOND
+        row.values[figure] = value if row.codes[figure] == DEFINED else math.nan

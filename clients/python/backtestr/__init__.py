@@ -34,6 +34,7 @@ from .results import Results
 from .run import Run
 from .state import resolvers as resolvers
 from .subscription import GapWarning, Subscription
+from .sweep import Sweep
 
 Replay = PriceReplay  # its name until version 0.1
 
@@ -59,6 +60,7 @@ __all__ = [
     "StateChange",
     "Statistics",
     "Subscription",
+    "Sweep",
     "Update",
     "__version__",
     "connect",

@@ -113,7 +113,7 @@ def test_blocks_of_any_size_in_any_order_make_the_same_table(
     cells = case.plan.space.cells
     bounds = [min(bound, cells) for bound in itertools.accumulate([0, *sizes, cells])]
     ranges = [(first, end - first) for first, end in itertools.pairwise(bounds)]
-    shuffled.shuffle(ranges)  # type: ignore[arg-type]  # that of the standard library
+    shuffled.shuffle(ranges)
     work = SweepWork(case.plan, case.algorithm, case.panel, case.seen)
     blocks = sorted((run_block(work, *one) for one in ranges), key=lambda block: block.first)
 

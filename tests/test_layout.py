@@ -53,7 +53,6 @@ COVERED_BY = {
     "client/market_data": "tests/client/test_client.py",
     "engine/__main__": "tests/integration/test_inspection.py",
     "engine/config": "tests/integration/test_lifecycle.py",
-    "engine/indicators": "tests/engine/worker/test_market_data.py",
     "engine/compiled": "tests/engine/test_kernel_cache.py",
     "engine/algorithms/parameters": "tests/engine/algorithms/test_algorithm.py",
     "engine/built_in/bollinger_reversion": "tests/engine/built_in/test_built_in.py",

@@ -15,7 +15,6 @@ with its bars and its kernels, and blocks of rows are thrown away, as a worker d
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,8 @@ import oracles
 from turns import ratios
 
 from backtestr_engine.algorithms.algorithm import Algorithm
-from backtestr_engine.authoring import Bars, Int, Signals, algorithm, rises_above, sma
+from backtestr_engine.algorithms.signals import ENTRY, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, SHORT_ENTRY
+from backtestr_engine.authoring import Bars, Int, Signals, algorithm, falls_below, rises_above, sma
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.config import load_config
 from backtestr_engine.data.panel import Panel
@@ -42,9 +42,11 @@ from backtestr_protocol.messages import BacktestConfig
 
 WINDOWS = range(5, 51)
 PAIRS = len(WINDOWS) * (len(WINDOWS) - 1) // 2
+CONVENTIONS = load_config(None).conventions
 CAPITAL, FEES = 10_000.0, 0.001
 FIVE = ("total_return", "sharpe_ratio", "sortino_ratio", "max_drawdown", "total_trades")
 FUSED, REPEATED, FRESH, RUNS = "fused", "general, shared averages", "general, an average each", "a single run each"
+CONDITIONS = "general, an average each, by conditions in numpy"
 RIVAL = "vectorbt, five figures"
 TO_REACH = {FUSED: (6.0, 60.0), REPEATED: (None, 40.0), FRESH: (None, 25.0)}
 """The most ns a cell, and the least multiple of vectorbt's speed."""
@@ -63,8 +65,14 @@ def pairs(bars: Bars, fast: int, slow: int) -> Signals:
 @algorithm("one_average", timeperiod=Int(10, low=2, high=5000))
 def one_average(bars: Bars, timeperiod: int) -> Signals:
     """Cross an average that no other combination has."""
+    return Signals.from_cross(bars.close, sma(bars.close, timeperiod))
+
+
+@algorithm("conditions", timeperiod=Int(10, low=2, high=5000))
+def conditions(bars: Bars, timeperiod: int) -> Signals:
+    """Do the same by conditions in numpy."""
     average = sma(bars.close, timeperiod)
-    return Signals.of(entries=rises_above(bars.close, average), short_entries=rises_above(average, bars.close))
+    return Signals.of(entries=rises_above(bars.close, average), short_entries=falls_below(bars.close, average))
 
 
 def work_of(bars: Bars, one: Algorithm, space: dict[str, Any], metrics: Any = FIVE) -> SweepWork:
@@ -78,7 +86,7 @@ def work_of(bars: Bars, one: Algorithm, space: dict[str, Any], metrics: Any = FI
         parameters={},
         options={"preset": "vectorbt"},
     )
-    plan = plan_sweep(config, one, space, load_config(None).conventions, metrics=metrics)
+    plan = plan_sweep(config, one, space, CONVENTIONS, metrics=metrics)
     return SweepWork(plan, one, Panel.of([bars]))
 
 
@@ -88,53 +96,59 @@ def of_single_runs(bars: Bars) -> Callable[[], object]:
     return lambda: run_block(work, 0, work.plan.space.cells)
 
 
-def rival(bars: Bars) -> Callable[[], Any]:
-    """Return the five figures of vectorbt for all pairs, in the order of ours."""
+def five_figures(rows: Any, entries: Any, short_entries: Any) -> list[Any]:
+    signals = {"entries": entries, "short_entries": short_entries}
+    found = oracles.from_signals(rows, signals, init_cash=CAPITAL, fees=FEES, freq="1D")
+    figures = (found.total_return(), found.sharpe_ratio(), found.sortino_ratio(), found.max_drawdown())
+    return [np.asarray(figure) for figure in (*figures, found.trades.count())]
+
+
+def rival(bars: Bars) -> Callable[[], list[Any]]:
+    """Return the five figures of vectorbt for all pairs, in the order of ours, with its own averages."""
     rows = oracles.frame(bars)
     averages = oracles.library("vectorbt").MA
 
-    def figures() -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fast, slow = averages.run_combs(rows.Close, window=list(WINDOWS), r=2, short_names=["fast", "slow"])
-            signals = {"entries": fast.ma_crossed_above(slow), "short_entries": fast.ma_crossed_below(slow)}
-            found = oracles.from_signals(rows, signals, init_cash=CAPITAL, fees=FEES, freq="1D")
-            return [
-                np.asarray(figure)
-                for figure in (
-                    found.total_return(),
-                    found.sharpe_ratio(),
-                    found.sortino_ratio(),
-                    found.max_drawdown(),
-                    found.trades.count(),
-                )
-            ]
+    def figures() -> list[Any]:
+        fast, slow = averages.run_combs(rows.Close, window=list(WINDOWS), r=2, short_names=["fast", "slow"])
+        return five_figures(rows, fast.ma_crossed_above(slow), fast.ma_crossed_below(slow))
 
     return figures
 
 
-def compare(block: Block, theirs: list[Any]) -> None:
-    """Print the largest difference of each figure from vectorbt's."""
-    for name, other in zip(FIVE, theirs, strict=True):
-        ours, other = block.metrics[name], -other if name == "max_drawdown" else other
-        largest = float(np.max(np.abs(ours - other) / np.maximum(np.abs(other), 1e-3)))
-        print(f"  {name}: differs from vectorbt's by {largest:.1e} at most, over {len(ours):,} pairs")
+def compare(bars: Bars, block: Block) -> None:
+    """Print the largest difference of each figure from vectorbt's, which is given our signals.
+
+    Its averages have other last bits than TA-Lib's, so where two lines touch it has crosses that TA-Lib has not.
+    """
+    of_pairs = zip(*(block.parameters[name].tolist() for name in ("fast", "slow")), strict=True)
+    signals = [Signals.from_cross(sma(bars.close, fast), sma(bars.close, slow)) for fast, slow in of_pairs]
+    pd, rows = oracles.library("pandas"), oracles.frame(bars)
+    entries, short_entries = (
+        pd.DataFrame(np.stack([(one.flags & flags) != 0 for one in signals], axis=1), index=rows.index)
+        for flags in (ENTRY | REPEATED_ENTRY, SHORT_ENTRY | REPEATED_SHORT_ENTRY)
+    )
+    for name, other in zip(FIVE, five_figures(rows, entries, short_entries), strict=True):
+        theirs = -other if name == "max_drawdown" else other
+        largest = float(np.max(np.abs(block.metrics[name] - theirs) / np.maximum(np.abs(theirs), 1e-3)))
+        print(f"  {name}: differs from vectorbt's by {largest:.1e} at most, over {len(signals):,} pairs", flush=True)
 
 
 def measure(rounds: int) -> None:
+    warnings.simplefilter("ignore")  # those of vectorbt and pandas
     bars = oracles.real_bars("GOOG", "1d")
     works: dict[str, tuple[Callable[[], object], int]] = {}
     for kind, one, space in (
         (FUSED, BUILT_IN["sma_cross"], {"fast": WINDOWS, "slow": WINDOWS}),
         (REPEATED, pairs, {"fast": WINDOWS, "slow": WINDOWS}),
         (FRESH, one_average, {"timeperiod": range(2, 2 + PAIRS)}),
+        (CONDITIONS, conditions, {"timeperiod": range(2, 2 + PAIRS)}),
     ):
         works[kind] = fresh_work(bars, one, space), PAIRS
     single = of_single_runs(bars)
     works[RUNS] = single, len(single())  # type: ignore[arg-type]  # a block
     if oracles.installed("vectorbt"):
         works[RIVAL] = rival(bars), PAIRS
-        compare(works[FUSED][0](), works[RIVAL][0]())  # type: ignore[arg-type]  # a block and figures
+        compare(bars, works[FUSED][0]())  # type: ignore[arg-type]  # a block
     else:
         print(f"vectorbt {oracles.MISSING}: NOT COMPARED")
     for work, _ in works.values():
@@ -148,7 +162,7 @@ def measure(rounds: int) -> None:
     print(f"{PAIRS:,} combinations x {len(bars):,} bars, ns a cell")
     for kind, values in took.items():
         spread = f"{min(values):.2f}..{max(values):.2f}"
-        print(f"{kind:28}{statistics.median(values):10.2f}{spread:>20}{judged(kind, took)}")
+        print(f"{kind:50}{statistics.median(values):10.2f}{spread:>20}{judged(kind, took)}", flush=True)
 
 
 def fresh_work(bars: Bars, one: Algorithm, space: dict[str, Any]) -> Callable[[], Block]:
@@ -175,7 +189,9 @@ def judged(kind: str, took: dict[str, list[float]]) -> str:
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the peak of this process, and not that of the one that started it, as `getrusage` may."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def memory_of(kind: str, combinations: int) -> None:

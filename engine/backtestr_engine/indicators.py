@@ -39,26 +39,26 @@ class RememberedIndicators:
         self._max_bytes = max_bytes
         self._bytes = 0
         # With the input, which lives as long as its id is a key.
-        self._outputs: OrderedDict[Hashable, tuple[Any, dict[str, Floats]]] = OrderedDict()
+        self._outputs: OrderedDict[Hashable, tuple[Any, tuple[Floats, ...]]] = OrderedDict()
 
-    def outputs(self, key: Hashable, source: Any, compute_them: Callable[[], dict[str, Floats]]) -> dict[str, Floats]:
-        """Return the outputs of a key, computed if they are not known; `source` is what they are computed of."""
+    def get(self, key: Hashable) -> tuple[Floats, ...] | None:
+        """Return copies of the outputs of a key, or None where they are not known."""
         known = self._outputs.get(key)
         if known is None:
-            found = compute_them()
-            self._bytes += _size(found)
-            self._outputs[key] = source, found
-            while self._bytes > self._max_bytes:
-                _, (_, dropped) = self._outputs.popitem(last=False)
-                self._bytes -= _size(dropped)
-        else:
-            self._outputs.move_to_end(key)
-            found = known[1]
-        return {name: array.copy() for name, array in found.items()}
+            return None
+        self._outputs.move_to_end(key)
+        return tuple([array.copy() for array in known[1]])
 
-
-def _size(outputs: Mapping[str, Floats]) -> int:
-    return sum(array.nbytes for array in outputs.values())
+    def put(self, key: Hashable, source: Any, outputs: tuple[Floats, ...]) -> None:
+        """Keep copies of the outputs of a key; `source` is what they were computed of."""
+        size = sum(array.nbytes for array in outputs)
+        if size > self._max_bytes:
+            return
+        self._outputs[key] = source, tuple([array.copy() for array in outputs])
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            _, (_, dropped) = self._outputs.popitem(last=False)
+            self._bytes -= sum(array.nbytes for array in dropped)
 
 
 _remembered: ContextVar[RememberedIndicators | None] = ContextVar("remembered indicators", default=None)
@@ -78,22 +78,23 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _remembers(function: _Function) -> _Function:
-    """Take outputs of an indicator from those that are remembered, where its values are a column of bars."""
-    name = function.__name__
+    """Take outputs of an indicator from those that are remembered, where its values are a column of bars.
+
+    With parameters by name they are computed anew.
+    """
 
     @wraps(function)
     def remembered(values: Floats, *parameters: Any, **named: Any) -> Any:
         known = _remembered.get()
-        if known is None or not isinstance(values, np.ndarray) or values.flags.writeable:
+        if known is None or named or not isinstance(values, np.ndarray) or values.flags.writeable:
             return function(values, *parameters, **named)
-
-        def compute_them() -> dict[str, Floats]:
-            outputs = function(values, *parameters, **named)
-            return {str(at): one for at, one in enumerate(outputs)} if isinstance(outputs, tuple) else {"": outputs}
-
-        key = (name, id(values), parameters, tuple(named.items()))
-        outputs = known.outputs(key, values, compute_them)
-        return outputs[""] if "" in outputs else tuple(outputs.values())
+        key = (function, id(values), parameters)
+        outputs = known.get(key)
+        if outputs is not None:
+            return outputs if len(outputs) > 1 else outputs[0]
+        computed = function(values, *parameters)
+        known.put(key, values, computed if isinstance(computed, tuple) else (computed,))
+        return computed
 
     return cast("_Function", remembered)
 
@@ -247,13 +248,16 @@ def indicator(bars: Bars, name: str, /, **parameters: int | float) -> dict[str, 
     indicator(bars, "MACD", fastperiod=8)["macdhist"]
     """
 
-    def compute_them() -> dict[str, Floats]:
-        return compute(bars, IndicatorConfig(name=name, parameters=parameters), path="indicator")
-
-    known = _remembered.get()
+    config, known = IndicatorConfig(name=name, parameters=parameters), _remembered.get()
     if known is None:
-        return compute_them()
-    return known.outputs((name, id(bars), tuple(parameters.items())), bars, compute_them)
+        return compute(bars, config, path="indicator")
+    key = (name, id(bars), tuple(parameters.items()))
+    outputs = known.get(key)
+    if outputs is not None:
+        return dict(zip(_find(name).outputs, outputs, strict=True))
+    computed = compute(bars, config, path="indicator")
+    known.put(key, bars, tuple(computed.values()))
+    return computed
 
 
 def _find(name: str) -> Indicator:

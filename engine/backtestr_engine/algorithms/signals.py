@@ -96,7 +96,7 @@ class Signals:
         flags = np.zeros(length, dtype=np.uint8)
         for name, (array, flag) in given.items():
             _check_boolean(name, array, length)
-            flags |= array.astype(np.uint8) * np.uint8(flag)
+            flags |= array.view(np.uint8) * np.uint8(flag)
         signals = cls(
             flags,
             limit_price=_check_fractions("limit_price", limit_price, length),

@@ -43,8 +43,8 @@ from backtestr_protocol.errors import BacktestrError
 from backtestr_protocol.metrics import METRICS, WIRE_NAMES, Metrics
 
 from .sweep_kernels import (
-    Rows,
-    Setting,
+    FigureRows,
+    SweepSetting,
     evaluate_flags,
     flag_channels,
     flag_crosses,
@@ -59,8 +59,8 @@ from .sweep_space import Combinations
 REMEMBERED_BYTES = 32 << 20
 """The most bytes of indicators that are remembered from one combination to the next."""
 
-_TOGETHER, _TOGETHER_BYTES = 64, 4 << 20
-"""The most combinations, and bytes of their flags, that are simulated in one call: a call costs 10 µs."""
+_TOGETHER, _TOGETHER_BYTES = 256, 4 << 20
+"""The most combinations, and bytes of their flags, that are simulated in one call: a call costs up to 100 µs."""
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +126,7 @@ class SweepWork:
             from_capital=self._conventions.drawdown_from == "capital",
         )
         without = Signals(np.zeros(len(bars), dtype=np.uint8))
-        self._setting = Setting(prices_of(bars), rules, levels(without, rules), targets(without), by, with_market)
+        self._setting = SweepSetting(prices_of(bars), rules, levels(without, rules), targets(without), by, with_market)
         self._earlier = min(len(one) for one in self._seen.series) - len(bars)
         self._scratch = new_scratch(len(bars), self._earlier, rules, capital)
         is_slow = self._with_tails or self._with_excursions
@@ -138,7 +138,7 @@ class SweepWork:
                 name, self._earlier + len(bars), lambda warm_up: self._seen_with(warm_up).series[0]
             )
 
-    def evaluate(self, found: Combinations, rows: Rows) -> dict[int, str]:
+    def evaluate(self, found: Combinations, rows: FigureRows) -> dict[int, str]:
         """Set the rows of combinations, and return the reason, by row, for each that fails."""
         match self.plan.path.name:
             case "fused":
@@ -166,7 +166,7 @@ class SweepWork:
 
     # --- the three paths ---
 
-    def _fused(self, found: Combinations, rows: Rows) -> dict[int, str]:
+    def _fused(self, found: Combinations, rows: FigureRows) -> dict[int, str]:
         name, fixed = self._algorithm.name, self.plan.space.fixed
         columns = [
             found.columns[one] if one in found.columns else np.full(len(found), fixed[one]) for one in PARAMETERS[name]
@@ -190,11 +190,12 @@ class SweepWork:
                 self._add_slow_figures(int(places[-1]), rows)
         return {}
 
-    def _general(self, found: Combinations, rows: Rows) -> dict[int, str]:
+    def _general(self, found: Combinations, rows: FigureRows) -> dict[int, str]:
         failures: dict[int, str] = {}
         fixed, setting = self.plan.space.fixed, self._setting
         columns = {name: column.tolist() for name, column in found.columns.items()}
         waiting: list[int] = []
+        strict = self._conventions.cross_ties == "strict"
 
         def flush() -> None:
             places = np.array(waiting, dtype=np.int64)
@@ -209,8 +210,7 @@ class SweepWork:
             except BacktestrError as error:
                 failures[row] = error.message
                 continue
-            flags = kept_flags(signals, setting.rules)
-            self._flags[len(waiting)] = flags
+            self._flags[len(waiting)] = kept_flags(signals, setting.rules) if strict else signals.flags
             if _is_plain(signals):
                 waiting.append(row)
                 if len(waiting) == self._together:
@@ -224,12 +224,15 @@ class SweepWork:
         return failures
 
     def _signals(self, values: dict[str, Value]) -> Signals:
-        seen, tested = self._seen_with(self._warm_up(values)).series[0], len(self._panel)
-        signals = self._algorithm.signals(seen, values).from_bar(len(seen) - tested)
+        if self._seen is self._panel:
+            signals = self._algorithm.signals(self._panel.series[0], values)
+        else:
+            seen = self._seen_with(self._warm_up(values)).series[0]
+            signals = self._algorithm.signals(seen, values).from_bar(len(seen) - len(self._panel))
         check_signals(self._algorithm, [signals], self._conventions)
         return signals
 
-    def _add_slow_figures(self, row: int, rows: Rows) -> None:
+    def _add_slow_figures(self, row: int, rows: FigureRows) -> None:
         """Set the figures that need all returns, or the prices within trades, of the combination just simulated."""
         scratch, setting = self._scratch, self._setting
         own = Row(rows.values[row], rows.codes[row], rows.block_sums[row])
@@ -253,7 +256,7 @@ class SweepWork:
         if self._with_tails:
             add_tails(own, scratch.equity, setting.measure.initial_capital)
 
-    def _single_runs(self, found: Combinations, rows: Rows) -> dict[int, str]:
+    def _single_runs(self, found: Combinations, rows: FigureRows) -> dict[int, str]:
         failures: dict[int, str] = {}
         for row in range(len(found)):
             values = {**self.plan.space.fixed, **found.at(row)}
@@ -307,8 +310,9 @@ _PLACES = {one.name: place for place, one in enumerate(METRICS)}
 
 def _is_plain(signals: Signals) -> bool:
     """Return whether signals have nothing but flags, as those of most algorithms."""
-    given = (signals.target, signals.stop_loss, signals.take_profit, signals.trailing_stop)
-    return all(one is None for one in (*given, signals.limit_price, signals.stop_price))
+    one = signals
+    is_market = one.target is one.limit_price is one.stop_price is None
+    return is_market and one.stop_loss is one.take_profit is one.trailing_stop is None
 
 
 def _put_metrics(metrics: Metrics, row: Row) -> None:

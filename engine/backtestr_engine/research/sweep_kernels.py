@@ -24,7 +24,7 @@ from backtestr_engine.simulation.symbol_loop import busy_bars, latest_records, s
 from backtestr_protocol.metrics import METRICS
 
 
-class Rows(NamedTuple):
+class FigureRows(NamedTuple):
     """Rows of figures, one per combination, as `Row` has them: values, codes, and sums of blocks of time."""
 
     values: Floats
@@ -32,9 +32,9 @@ class Rows(NamedTuple):
     block_sums: Floats
 
 
-def new_rows(count: int) -> Rows:
+def new_rows(count: int) -> FigureRows:
     """Return `count` rows to be filled."""
-    return Rows(
+    return FigureRows(
         np.full((count, len(METRICS)), np.nan),
         np.zeros((count, len(METRICS)), dtype=np.uint8),
         np.full((count, 2, BLOCKS), np.nan),
@@ -70,7 +70,7 @@ def new_scratch(bars: int, earlier: int, rules: Records, initial_capital: float)
     )
 
 
-class Setting(NamedTuple):
+class SweepSetting(NamedTuple):
     """All that the combinations of a sweep share.
 
     `levels` and `targets` are those of signals without any of their own, as in `SignalColumns`.
@@ -96,8 +96,8 @@ def _evaluate(
     busy_count: int,
     levels: Floats,
     targets: Floats,
-    setting: Setting,
-    rows: Rows,
+    setting: SweepSetting,
+    rows: FigureRows,
     scratch: Scratch,
 ) -> None:
     """Simulate the combination of `flags`, whose bars with signals are in `scratch.busy`, and set its row."""
@@ -123,7 +123,13 @@ def _evaluate(
 
 @cached_kernel
 def evaluate_flags(
-    places: Integers, flags: Bytes, levels: Floats, targets: Floats, setting: Setting, rows: Rows, scratch: Scratch
+    places: Integers,
+    flags: Bytes,
+    levels: Floats,
+    targets: Floats,
+    setting: SweepSetting,
+    rows: FigureRows,
+    scratch: Scratch,
 ) -> None:
     """Set the rows at `places` to the figures of `flags`, of shape (combinations, bars)."""
     for at in range(places.size):

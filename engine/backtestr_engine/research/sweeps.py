@@ -9,7 +9,7 @@ A figure of a row is that of the single backtest of its combination, bit for bit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -163,9 +163,3 @@ def _empty(plan: SweepPlan) -> Block:
         square_sums=np.empty((0, BLOCKS)),
         failures={},
     )
-
-
-def blocks_of(plan: SweepPlan, cells: int) -> Iterator[tuple[int, int]]:
-    """Iterate over the blocks of a space as (first cell, number of cells), each of up to `cells`."""
-    for first in range(0, plan.space.cells, cells):
-        yield first, min(cells, plan.space.cells - first)

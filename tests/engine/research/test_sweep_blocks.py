@@ -10,13 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_engine.algorithms.parameters import Value
+from backtestr_engine.backtest.plan import Plan
 from backtestr_engine.backtest.run import Run
+from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.bars import Bars
+from backtestr_engine.data.panel import Panel
 from backtestr_engine.metrics.returns import BLOCKS
 from backtestr_engine.research import sweep_blocks, sweep_lines
 from backtestr_engine.research.sweep_blocks import Block, SweepWork, run_block
-from backtestr_engine.research.sweep_plan import ALL_METRICS, USUAL_METRICS
+from backtestr_engine.research.sweep_plan import ALL_METRICS, USUAL_METRICS, plan_sweep
 from backtestr_protocol.errors import BacktestrError
+from backtestr_protocol.messages import BacktestConfig
 from support.engine.cases import shipped_conventions
 from support.engine.sweep_cases import ALONE, SPACES, SweepCase, random_sweep
 
@@ -113,7 +118,7 @@ def test_blocks_of_any_size_in_any_order_make_the_same_table(
     cells = case.plan.space.cells
     bounds = [min(bound, cells) for bound in itertools.accumulate([0, *sizes, cells])]
     ranges = [(first, end - first) for first, end in itertools.pairwise(bounds)]
-    shuffled.shuffle(ranges)  # type: ignore[arg-type]  # that of the standard library
+    shuffled.shuffle(ranges)
     work = SweepWork(case.plan, case.algorithm, case.panel, case.seen)
     blocks = sorted((run_block(work, *one) for one in ranges), key=lambda block: block.first)
 
@@ -143,3 +148,35 @@ def test_all_metrics_of_a_single_run_are_there() -> None:
     block = whole(random_sweep(np.random.default_rng(3), DEFAULTS, "sma_cross"))
     assert tuple(block.metrics) == ALL_METRICS
     assert len(block) > 0
+
+
+def test_thousand_pairs_on_real_days_have_the_figures_of_single_runs(google: Bars) -> None:
+    config = BacktestConfig(
+        algorithm_id="sma_cross",
+        symbol="GOOG",
+        initial_capital=10_000.0,
+        timeframe="1d",
+        commission=0.001,
+        slippage=0.0,
+        parameters={},
+        options={"preset": "vectorbt", "direction": "long"},
+    )
+    sma_cross, panel = BUILT_IN["sma_cross"], Panel.of([google])
+    space = {"fast": range(5, 51), "slow": range(5, 51)}
+    plan = plan_sweep(config, sma_cross, space, DEFAULTS, metrics="all")
+    block = run_block(SweepWork(plan, sma_cross, panel), 0, plan.space.cells)
+    assert (len(block), plan.path.name, block.failures) == (1035, "fused", {})
+    for row in range(0, 1035, 29):
+        values = plan.space.values(int(block.cells[row]))
+        run = Run(Plan(config, sma_cross, values, plan.options, panel), "single")
+        run.advance(run.bars_total)
+        metrics = run.finish().metrics
+        assert {name: column[row] for name, column in block.metrics.items()} == {
+            name: getattr(metrics, name) for name in block.metrics
+        }
+
+    # vectorbt 1.0's own figures: see tests/engine/backtest/test_run_golden.py.
+    row = int(np.flatnonzero((block.parameters["fast"] == 10) & (block.parameters["slow"] == 30))[0])
+    golden = {"final_equity": 60155.441128097256, "sharpe_ratio": 1.2643286457221035, "total_trades": 33}
+    golden |= {"sortino_ratio": 2.020249311020536, "max_drawdown": 0.28923409638937386}
+    assert {name: block.metrics[name][row] for name in golden} == pytest.approx(golden, rel=1e-12)

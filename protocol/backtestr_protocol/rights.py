@@ -2,8 +2,8 @@
 
 With CURVE every client has a key. A key on the allow-list has one right, and each right includes those before it:
 `read` has the queries and subscriptions, `run` has backtests, sweeps, evaluations and price replays too, and `all` also
-has what changes stored things: market data, algorithms, shared state, results, and feeds of prices. The table of requests
-(`message_types.REQUESTS`) says which right each needs.
+has what changes stored things: market data, algorithms, shared state, results, and feeds of prices. The table of
+requests (`message_types.REQUESTS`) says which right each needs.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import polars as pl
 import pytest
@@ -248,7 +249,7 @@ def test_an_objective_that_no_row_has_is_said(client: Client) -> None:
 
 
 def test_what_cannot_be_swept_is_refused_at_once(client: Client) -> None:
-    ask = {"timeframe": "1d", "space": {"fast": [3, 5]}}
+    ask: dict[str, Any] = {"timeframe": "1d", "space": {"fast": [3, 5]}}
     with pytest.raises(ValidationError, match="did you mean 'sharpe_ratio'"):
         client.sweep("sma_cross", "SYNTH", objective="sharp_ratio", **ask)
     with pytest.raises(ValidationError, match="did you mean 'fast'"):

@@ -43,6 +43,7 @@ from .replays import replay, replays
 from .results_command import print_results, results
 from .standard_streams import standard_streams
 from .stop import stop
+from .sweep_commands import sweep, sweeps
 from .top import show_top
 
 app = typer.Typer(
@@ -63,6 +64,8 @@ app.command()(replay)
 app.command()(replays)
 app.command()(results)
 app.command()(stop)
+app.command()(sweep)
+app.command()(sweeps)
 app.command()(metrics)
 app.command("top")(show_top)
 

@@ -172,9 +172,11 @@ class SweepTasks:
     def run_block(self, data: bytes) -> Frames:
         """Compute the rows of a block, store them, and say what they are. Raises `OSError` where the disk is full."""
         task = decode(_block, data)
-        ready = self._get_ready(task.checked)
-        began = self._clock()
+        ready, is_new = self._get_ready(task.checked)
         found = _combinations(ready.plan.space, task.checked, task.first, task.count, ready.work)
+        if is_new and task.reason is None:  # kernels are loaded, which says nothing of the speed of further blocks
+            _computed(ready, _first_of(found))
+        began = self._clock()
         block = _failed_block(ready.plan, found, task.reason) if task.reason else _computed(ready, found)
         frame = frame_of(block)
         sweep = task.checked.sweep
@@ -200,11 +202,14 @@ class SweepTasks:
         )
         return [encode(done)]
 
-    def _get_ready(self, checked: CheckedSweep) -> _Ready:
-        """Return the work of a sweep. Raises `DataError` where its bars are others than when it was checked."""
+    def _get_ready(self, checked: CheckedSweep) -> tuple[_Ready, bool]:
+        """Return the work of a sweep, and whether it was made now.
+
+        Raises `DataError` where its bars are others than when the sweep was checked.
+        """
         key = encode(checked)
         if (ready := self._ready.get(key)) is not None:
-            return ready
+            return ready, False
         self._ready.clear()
         sweep = checked.sweep
         algorithm = self._find(sweep.config.algorithm_id)
@@ -217,7 +222,7 @@ class SweepTasks:
                 "started, and its other rows are of the earlier ones; start it again under another id"
             )
         ready = self._ready[key] = _Ready(plan, SweepWork(plan, algorithm, tested, seen), version)
-        return ready
+        return ready, True
 
     def _load(self, config: BacktestConfig) -> tuple[Panel, Panel]:
         """Return the bars that are tested, and those with all earlier stored ones in front if any may be seen."""
@@ -324,6 +329,10 @@ def _combinations(space: Space, checked: CheckedSweep, first: int, count: int, w
 def _at_cells(space: Space, cells: Integers, work: SweepWork) -> Combinations:
     kept = cells[space._admissible(cells, work._constraints)]
     return Combinations(kept, space._columns(kept, space.axes))
+
+
+def _first_of(found: Combinations) -> Combinations:
+    return Combinations(found.cells[:1], {name: values[:1] for name, values in found.columns.items()})
 
 
 def _computed(ready: _Ready, found: Combinations) -> Block:

@@ -45,7 +45,7 @@ def check_config_fields(data: bytes | msgspec.Raw, hint: str) -> None:
         config = _with_config.decode(data).config
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
-    check_known_fields(config, BacktestConfig, hint)
+    check_known_fields(config, BacktestConfig, hint, "$.config")
 
 
 class SweepRequests:

@@ -244,7 +244,7 @@ def test_a_sweep_is_deleted_once_it_has_ended(link: Link, ann: Client, sweeping:
     ("changes", "path"),
     [
         ({"confg": {}}, "$.confg"),
-        ({"config": {**request()["config"], "symbl": "X"}}, "$.symbl"),
+        ({"config": {**request()["config"], "symbl": "X"}}, "$.config.symbl"),
         ({"config": {**request()["config"], "backtestId": "b"}}, "$.config.backtestId"),
     ],
 )

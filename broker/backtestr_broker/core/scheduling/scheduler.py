@@ -102,9 +102,8 @@ class Scheduler:
 
     def started_by(self, request_key: RequestKey) -> BacktestAccepted | SweepAccepted | None:
         """Return the acceptance of the backtest or sweep that this request started, if it did."""
-        if (job := self.jobs.started_by(request_key)) is not None:
-            return job.accepted()
-        return self.sweeping.started_by(request_key)
+        job = self.jobs.started_by(request_key)
+        return self.sweeping.started_by(request_key) if job is None else job.accepted()
 
     def restore(self, records: Iterable[JobRecord]) -> None:
         """Take over the jobs of an earlier broker: those that had not ended go on, in order of acceptance."""
@@ -266,11 +265,11 @@ class Scheduler:
         """Take the end of an interactive task or of a job."""
         if not worker.holds(message.task_id):
             raise ValidationError(f"{worker.worker_id} finished {message.task_id[:200]!r}, which it does not hold")
-        is_task = message.task_id == worker.task_id
+        is_of_sweep = message.task_id == worker.task_id and self.sweeping.has(worker)
         worker.release(message.task_id)
         if worker.kind == "interactive":
             self.interactive.finished(worker, message, payload)
-        elif is_task and self.sweeping.has(worker):
+        elif is_of_sweep:
             self.sweeping.finished(worker, message, payload)
         else:
             self._backtest_finished(self.jobs.get(message.task_id), message, payload if message.is_wanted else [])
@@ -456,15 +455,14 @@ class Scheduler:
 
     def _job_at(self, worker: Worker, task_id: str, status: BacktestState) -> Job:
         """Return the job that a worker's message names, if the worker works on it and its status is `status`."""
-        if worker.kind == "compute" and worker.runs(task_id):
-            job = self.jobs.get(task_id)
-            if job.status == status:
-                return job
+        job = self._held_job(worker, task_id) if worker.runs(task_id) else None
+        if job is not None and job.status == status:
+            return job
         raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it has not {status}")
 
     def _held_job(self, worker: Worker, task_id: str) -> Job:
         """Return the job that a worker's message names, if the worker has it, parked or not."""
-        if worker.kind == "compute" and worker.holds(task_id):
+        if worker.kind == "compute" and worker.holds(task_id) and task_id in self.jobs:
             return self.jobs.get(task_id)
         raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it does not hold")
 
@@ -523,8 +521,7 @@ class Scheduler:
 
     def _has_room_to_lend(self, worker: Worker) -> bool:
         """Return true if one more paced backtest may lend the worker; one that is about to keeps its room."""
-        task_id = worker.task_id
-        is_kept = task_id is not None and task_id in self.jobs and self.jobs.get(task_id).pace is not None
+        is_kept = (task_id := worker.task_id) in self.jobs and self.jobs.get(task_id or "").pace is not None
         return self.workers.can_lend(worker, kept=int(is_kept))
 
     def _assign_backtest(self, worker: Worker) -> bool:
@@ -565,20 +562,15 @@ class Scheduler:
         """Return the keys of the requests that wait for a task, for acceptance, or for a backtest to change."""
         accepting = [job.request_key for job in self._accepting.values()]
         changes = [request_key for job in self.jobs for _, request_key in job.waiting]
-        fetches = [*self.stream_fetches.waiting_requests(), *self.results.waiting_requests()]
-        sweeps = self.sweeping.waiting_requests()
-        return [*self.interactive.waiting_requests(), *fetches, *accepting, *changes, *sweeps]
+        parts = (self.interactive, self.stream_fetches, self.results, self.sweeping)
+        return [*(one for part in parts for one in part.waiting_requests()), *accepting, *changes]
 
     def check_invariants(self) -> None:
-        self.jobs.check_invariants()
-        self.workers.check_invariants()
-        self._job_queue.check_invariants()
-        self.interactive.check_invariants()
-        self.stream_fetches.check_invariants()
-        self.results.check_invariants()
-        self.sweeping.check_invariants()
-        at_work = {one for worker in self.workers if worker.kind == "compute" for one in worker.running}
-        at_work -= {worker.task_id for worker in self.workers if self.sweeping.has(worker)}
+        of_all = (self.jobs, self.workers, self._job_queue, self.interactive, self.stream_fetches, self.results)
+        for one in (*of_all, self.sweeping):
+            one.check_invariants()
+        compute = [worker for worker in self.workers if worker.kind == "compute"]
+        at_work = {one for worker in compute for one in worker.running if one in self.jobs}
         lending = {backtest_id for worker in self.workers for backtest_id in worker.lending}
         parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}
         running = {job.backtest_id for job in self.jobs if job.status == "running"}

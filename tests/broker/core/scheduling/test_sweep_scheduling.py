@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from backtestr_broker import hooks
 from backtestr_broker.core.scheduling.task_queue import MAX_PASSED
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import DiskUnwritable, TimeLimitExceeded
@@ -219,6 +220,34 @@ def test_a_completed_sweep_is_known_after_a_restart(link: Link, ann: Client, swe
     link.restart_broker()
     after = status(link.client("bob"))
     assert {**after, "workMs": 0} == {**before, "workMs": 0}
+
+
+def test_listeners_come_and_go_while_a_block_is_computed(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    link.subscribe("late", "progress", b"progress.s1")
+    link.unsubscribe("late", "progress", b"progress.s1")
+    assert link.restarts == []
+    sweeping.run_to_end()
+
+
+def test_a_worker_that_speaks_of_a_block_as_a_backtest_is_refused(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    for speak in (worker.paused, worker.resumed, worker.lent):
+        speak()
+    assert [signal for signal, _ in link.notices].count("message_refused") == 3
+    assert link.restarts == []
+    sweeping.run_to_end()
+
+
+def test_every_signal_of_a_sweep_is_a_hook(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    sweeping.run_to_end()
+    assert {signal for signal, _ in link.notices} <= hooks.SIGNALS.keys()
+    changes = [facts["status"] for signal, facts in link.notices if signal == "sweep_changed"]
+    assert changes == ["queued", "running", "completed"]
 
 
 def test_a_row_is_started_as_a_backtest(link: Link, ann: Client, sweeping: SweepWorkers) -> None:

@@ -20,7 +20,7 @@ from backtestr_engine.simulation.account import new_account
 from backtestr_engine.simulation.bar_step import Prices, SignalColumns
 from backtestr_engine.simulation.execution import EventBuffers
 from backtestr_engine.simulation.numba_kernel import cached_kernel, inlined_kernel
-from backtestr_engine.simulation.symbol_loop import busy_bars, latest_records, simulate
+from backtestr_engine.simulation.symbol_loop import busy_bars, simulate, trades_alone
 from backtestr_protocol.metrics import METRICS
 
 
@@ -66,7 +66,7 @@ def new_scratch(bars: int, earlier: int, rules: Records, initial_capital: float)
         np.empty(bars),
         new_account(initial_capital),
         new_account(initial_capital),
-        latest_records(bars, rules),
+        trades_alone(bars, rules),
     )
 
 

@@ -21,7 +21,7 @@ from backtestr_engine.data.bars import Bars
 
 from .account import ACCOUNT, new_account
 from .bar_step import Prices, SignalColumns, at_close, at_open, within
-from .execution import EVERY_RECORD, LATEST_TWO, EventBuffers
+from .execution import EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
 from .pending_orders import pending_levels
 from .protective_exits import set_levels
@@ -44,7 +44,7 @@ class EventLog:
         orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + further, dtype=ORDER)
         positions = np.zeros(3 * busy + further, dtype=POSITION)
         trades = np.zeros(2 * busy + further, dtype=TRADE)
-        self.log = EventBuffers(orders, positions, trades, np.zeros(3, dtype=np.int64), EVERY_RECORD)
+        self.log = EventBuffers(orders, positions, trades, np.zeros(3, dtype=np.int64), True)
         self._returned = np.zeros(3, dtype=np.int64)
 
     def since_last(self) -> Events:
@@ -69,11 +69,11 @@ class EventLog:
         return Events(orders[first[0] : counts[0]], positions[first[1] : counts[1]], trades[first[2] : counts[2]])
 
 
-def latest_records(bars: int, rules: Records) -> EventBuffers:
+def trades_alone(bars: int, rules: Records) -> EventBuffers:
     """Return buffers for a simulation of `bars` bars of one symbol that keeps its trades, and no other record."""
     trades = np.zeros(2 * bars + 1 + (bars if rules["cut"][0] else 0), dtype=TRADE)
     return EventBuffers(
-        np.zeros(2, dtype=ORDER), np.zeros(2, dtype=POSITION), trades, np.zeros(3, dtype=np.int64), LATEST_TWO
+        np.zeros(0, dtype=ORDER), np.zeros(0, dtype=POSITION), trades, np.zeros(3, dtype=np.int64), False
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -87,3 +89,12 @@ def test_several_symbols_share_an_account(bars: Bars, conventions: Conventions) 
     other = synthetic_bars("1m", 400, symbol="OTHER")
     table = sweep([bars, other], SMA, {"fast": [5, 8]}, conventions=conventions)
     assert (len(table.frame), table.path.name) == (2, "single_runs")
+
+
+def test_the_example_of_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sweeps.md").read_text("utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
+    exec(compile(example, "docs/sweeps.md", "exec"), {})
+    count, path, *_ = capsys.readouterr().out.splitlines()
+    assert f"# {count}\n" in example
+    assert f"# {path}\n" in example

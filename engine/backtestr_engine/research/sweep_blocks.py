@@ -171,8 +171,8 @@ class SweepWork:
         columns = [
             found.columns[one] if one in found.columns else np.full(len(found), fixed[one]) for one in PARAMETERS[name]
         ]
-        warm_up = np.zeros(len(found), dtype=np.int64)
-        if self._seen is not self._panel:
+        warm_up = np.full(len(found), min(self.plan.config.warmup or 0, self._earlier))
+        if self.plan.config.warmup is None and self._earlier:
             wanted = (self._warm_up({**fixed, **found.at(row)}) for row in range(len(found)))
             warm_up[:] = [min(one, self._earlier) for one in wanted]
         setting, lines = self._setting, self._lines

@@ -63,8 +63,8 @@ class UiProcess:
     def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
         command = [sys.executable, "-m", "backtestr", "ui", "--no-browser", *arguments]
         self._files = contextlib.ExitStack()
-        self._output = self._files.enter_context(tempfile.TemporaryFile())
-        self._errors = self._files.enter_context(tempfile.TemporaryFile())
+        self._output = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        self._errors = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self.process = subprocess.Popen(command, env=dict(environment), stdout=self._output, stderr=self._errors)
         try:
             wait_until(lambda: "token=" in self.printed or self.process.poll() is not None, START_SECONDS)

@@ -1,0 +1,13 @@
+import { defineConfig } from "vite";
+import solid from "vite-plugin-solid";
+
+// `backtestr ui` serves this folder, and the wheel carries it.
+const PAGE = "../python/backtestr/ui/page";
+
+export default defineConfig({
+  root: "renderer",
+  base: "./",
+  plugins: [solid()],
+  worker: { format: "es" },
+  build: { outDir: `../${PAGE}`, emptyOutDir: true, target: "es2022", assetsInlineLimit: 0, sourcemap: false },
+});

@@ -9,5 +9,12 @@ export default defineConfig({
   base: "./",
   plugins: [solid()],
   worker: { format: "es" },
-  build: { outDir: `../${PAGE}`, emptyOutDir: true, target: "es2022", assetsInlineLimit: 0, sourcemap: false },
+  build: {
+    outDir: `../${PAGE}`,
+    emptyOutDir: true,
+    target: "es2022",
+    cssTarget: ["chrome125", "firefox128", "safari17.5"], // they know light-dark() and popovers
+    assetsInlineLimit: 0,
+    sourcemap: false,
+  },
 });

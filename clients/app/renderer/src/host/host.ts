@@ -12,12 +12,12 @@ export interface HostSession {
   /** The version of backtestr that serves this renderer. */
   readonly version: string;
   /** The version of the protocol that it speaks with the broker. */
-  readonly protocolVersion: string;
+  readonly protocolVersion: number;
   /** The bytes that one uploaded file may have; null where files are not copied, so that no limit is there. */
   readonly uploadLimitBytes: number | null;
   /** True if `startBroker` may be offered. */
   readonly brokerMayBeStarted: boolean;
-  /** The name of the connection file in use, to be shown; never a path to open. */
+  /** The connection file in use, to be shown. */
   readonly connectionFile?: string;
 }
 

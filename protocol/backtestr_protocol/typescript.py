@@ -1,8 +1,8 @@
 """This program generates the TypeScript of the contracts: `python -m backtestr_protocol.typescript [--check]`.
 
-It writes three files for the TypeScript client. `contracts.ts` has every struct on the wire as an interface, and the data
-of each request and topic by name. `protocol.ts` has the constants: versions, topics, and the errors with their recovery
-actions. Both are made of the JSON Schema (`schema.py`). `metrics.ts` has the definition of every metric
+It writes three files for the TypeScript client. `contracts.ts` has every struct on the wire as an interface, and the
+data of each request and topic by name. `protocol.ts` has the constants: versions, topics, and the errors with their
+recovery actions. Both are made of the JSON Schema (`schema.py`). `metrics.ts` has the definition of every metric
 (`metric_definitions.py`).
 """
 
@@ -208,8 +208,8 @@ def _metrics_file() -> str:
         f"export type MetricUnit = {' | '.join(dict.fromkeys(_literal(one['unit']) for one in definitions))};",
         "",
         *_comment(
-            "The definition of a metric. `name` is that on the wire, a field of `Metrics`. `dailyGeometric` is the formula "
-            "under `statistics: daily_geometric`, where it is another.",
+            "The definition of a metric. `name` is that on the wire, a field of `Metrics`. `dailyGeometric` is the "
+            "formula under `statistics: daily_geometric`, where it is another.",
             "",
         ),
         "export interface MetricDefinition {",

@@ -46,7 +46,7 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py protocol/build_exten
 		{ echo "backtestr needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,ui,dev]'
 	$(BIN)/python -m backtestr --version
 	@$(BIN)/python compile_hot_modules.py & compiling=$$!; $(BIN)/python -m backtestr_engine --warm && wait $$compiling
 	@touch $@

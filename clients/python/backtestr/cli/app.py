@@ -44,6 +44,7 @@ from .results_command import print_results, results
 from .standard_streams import standard_streams
 from .stop import stop
 from .top import show_top
+from .ui_command import ui
 
 app = typer.Typer(
     name="backtestr",
@@ -65,6 +66,7 @@ app.command()(results)
 app.command()(stop)
 app.command()(metrics)
 app.command("top")(show_top)
+app.command()(ui)
 
 T = TypeVar("T")
 

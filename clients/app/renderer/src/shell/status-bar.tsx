@@ -103,8 +103,8 @@ function Repairs(): JSX.Element {
     <Show when={connection.repairs()}>
       {(repairs) => (
         <span class="status-item" classList={{ bad: repairs().lost > 0 }}>
-          <Definition term={`${compact(repairs().repaired)} repaired, ${compact(repairs().lost)} lost`}>
-            <p>Messages of streams that were missed and have been fetched, and those that the broker no longer had.</p>
+          <Definition term={`${compact(repairs().repaired)} gaps repaired, ${compact(repairs().lost)} lost`}>
+            <p>Gaps in streams whose messages have been fetched, and messages that the broker no longer had.</p>
             <For each={repairs().latest}>{(line) => <p class="mono">{line}</p>}</For>
           </Definition>
         </span>

@@ -5,6 +5,9 @@ import { type Accessor, createSignal } from "solid-js";
 import type { Host, HostSession, HostState } from "../host/host";
 import { keepReading } from "./reading";
 
+/** The repairs and losses that are kept as words. */
+const LINES = 5;
+
 /** Messages and requests a second, between the last two heartbeats. */
 export interface Rates {
   readonly requests: number;
@@ -13,7 +16,9 @@ export interface Rates {
 
 /** The messages of streams that this page has missed. */
 export interface Repairs {
+  /** Gaps whose messages were all fetched. */
   readonly repaired: number;
+  /** Messages that the broker no longer had. */
   readonly lost: number;
   /** The last of them in words, the latest first. */
   readonly latest: readonly string[];
@@ -44,7 +49,7 @@ export function createConnection(host: Host, client: RemoteClient): ConnectionSt
   const [health, setHealth] = createSignal<SystemStatus>();
   const [heardAt, setHeardAt] = createSignal<number>();
   const [rates, setRates] = createSignal<Rates>();
-  const [repairs] = createSignal<Repairs>();
+  const [repairs, setRepairs] = createSignal<Repairs>();
   const callbacks = new Set<() => void>();
 
   function ready(): void {
@@ -57,6 +62,19 @@ export function createConnection(host: Host, client: RemoteClient): ConnectionSt
     setHeardAt(Date.now());
     if (before !== undefined) setRates(ratesBetween(before, next) ?? rates());
   }
+
+  async function count(line?: string): Promise<void> {
+    const latest = [...(line === undefined ? [] : [line]), ...(repairs()?.latest ?? [])].slice(0, LINES);
+    try {
+      const { gapsRepaired, messagesLost } = await client.statistics();
+      setRepairs({ repaired: gapsRepaired, lost: messagesLost, latest });
+    } catch {
+      // The client is closed; its last counts stay.
+    }
+  }
+  client.on("repaired", ({ topic }) => void count(`${topic}: what was missing has come`));
+  client.on("lost", ({ topic, fromSeq, toSeq }) => void count(`${topic}: ${fromSeq} to ${toSeq} are lost`));
+  void count();
 
   client.onStatus((next) => {
     setStatus(next);

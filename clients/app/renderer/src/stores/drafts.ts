@@ -7,10 +7,8 @@ import { type Accessor, createSignal } from "solid-js";
 
 /** The part of the shared state that drafts need: values by their full keys. */
 export interface DraftState {
-  ready(): Promise<void>;
-  peek(key: string): unknown;
   set(key: string, value: unknown): Promise<unknown>;
-  /** Calls `callback` with each change of a key. */
+  /** Calls `callback` with the value of a key once it is known, undefined for none, and with each change of it. */
   subscribe(key: string, callback: (value: unknown) => void): () => void;
 }
 
@@ -70,10 +68,6 @@ export function createDrafts(state: DraftState): DraftsStore {
     }
 
     state.subscribe(key, take);
-    state.ready().then(
-      () => take(state.peek(key)),
-      () => undefined,
-    );
     const draft: Draft<Value> = {
       value,
       unsaved,

@@ -5,18 +5,10 @@ import type { DraftState } from "./drafts";
 
 /** Returns the drafts' part of the client's shared state. */
 export function sharedDrafts(client: RemoteClient): DraftState {
+  const state = client.follow("app.draft.");
   return {
-    ready: async () => {
-      await client.ready();
-    },
-    peek: () => undefined,
-    set: (key, value) => client.request("UpdateState", { key, value }),
-    subscribe: (key, callback) => {
-      void client.request("GetState", { key }).then(
-        (entry) => callback(entry.value),
-        () => undefined,
-      );
-      return () => undefined;
-    },
+    // The last writer counts: a draft is one person's, and what was typed last is what is meant.
+    set: (key, value) => state.set(key, value),
+    subscribe: (key, callback) => state.subscribe(key, (change) => callback(change.value)),
   };
 }

@@ -5,7 +5,13 @@ import { describe, expect, it } from "vitest";
 import { BarColumns, SLICE_BARS } from "../../renderer/src/charts/bar-columns";
 import { barsPerCandle, isOutgrown, levelFor, MAX_IN_VIEW, windowFor } from "../../renderer/src/charts/candle-window";
 import { envelope } from "../../renderer/src/charts/envelope";
-import { type FillColumns, fillAt, fillsBetween, fillsOfTrade } from "../../renderer/src/charts/fill-columns";
+import {
+  type FillColumns,
+  fillAt,
+  fillsBetween,
+  fillsOfTrade,
+  tradeOfFill,
+} from "../../renderer/src/charts/fill-columns";
 import { Coalesced } from "../../renderer/src/charts/frame";
 import { binned } from "../../renderer/src/charts/histogram-bins";
 import { buyAndHold } from "../../renderer/src/charts/market-curve";
@@ -344,7 +350,8 @@ describe("fills", () => {
     prices: Float64Array.of(1, 2, 3, 4),
     sides: Int8Array.of(1, -1, 1, -1),
     quantities: Float64Array.of(1, 1, 1, 1),
-    trades: Int32Array.of(0, 0, 1, 1),
+    opens: Int32Array.of(0, -1, 1, -1),
+    closes: Int32Array.of(-1, 0, -1, 1),
   };
 
   it("are found by time", () => {
@@ -352,6 +359,7 @@ describe("fills", () => {
     expect(fillsBetween(fills, 31, 40)).toEqual({ first: 4, end: 4 });
     expect(fillsBetween(fills, 25, 15)).toEqual({ first: 3, end: 3 });
     expect(fillsOfTrade(fills, 1)).toEqual([2, 3]);
+    expect([0, 1, 2, 3].map((fill) => tradeOfFill(fills, fill))).toEqual([0, 0, 1, 1]);
   });
 
   it("are hit by what is nearest within the radius", () => {

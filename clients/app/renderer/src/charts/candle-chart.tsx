@@ -90,11 +90,7 @@ export function CandleChart(props: CandleChartProps): JSX.Element {
     const { open, high, low, close } = source.candles(0);
     return { open: open[at], high: high[at], low: low[at], close: close[at] };
   });
-  const entry = (name: string, value: () => number | undefined, colour: "gain" | "loss" | "series-8") => ({
-    name,
-    colour,
-    value: () => priceText(value()),
-  });
+  const entry = (name: string, value: () => number | undefined) => ({ name, value: () => priceText(value()) });
   return (
     <ChartFrame
       title={props.title}
@@ -113,10 +109,10 @@ export function CandleChart(props: CandleChartProps): JSX.Element {
         return place === null ? "Last bar" : momentText(props.group.axis.timeAt(place));
       }}
       legend={[
-        entry("O", () => bar().open, "series-8"),
-        entry("H", () => bar().high, "gain"),
-        entry("L", () => bar().low, "loss"),
-        entry("C", () => bar().close, "series-8"),
+        entry("O", () => bar().open),
+        entry("H", () => bar().high),
+        entry("L", () => bar().low),
+        entry("C", () => bar().close),
       ]}
       actions={props.actions?.(() => plot?.picture()) ?? []}
       state={state()}

@@ -21,7 +21,8 @@ export type ChartState =
 /** A name in the legend, with its value at the crosshair. */
 export interface LegendEntry {
   readonly name: string;
-  readonly colour: ColourName;
+  /** The colour of its line; without it no line is shown. */
+  readonly colour?: ColourName | undefined;
   readonly isDashed?: boolean | undefined;
   readonly value: () => string;
 }
@@ -88,11 +89,15 @@ export function ChartFrame(props: ChartFrameProps): JSX.Element {
             <For each={props.legend}>
               {(one) => (
                 <li>
-                  <span
-                    class={`chart-swatch ${one.colour}`}
-                    classList={{ dashed: one.isDashed === true }}
-                    aria-hidden="true"
-                  />
+                  <Show when={one.colour}>
+                    {(colour) => (
+                      <span
+                        class={`chart-swatch ${colour()}`}
+                        classList={{ dashed: one.isDashed === true }}
+                        aria-hidden="true"
+                      />
+                    )}
+                  </Show>
                   {one.name} <strong>{one.value()}</strong>
                 </li>
               )}

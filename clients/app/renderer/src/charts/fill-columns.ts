@@ -10,8 +10,10 @@ export interface FillColumns {
   /** 1 bought, -1 sold. */
   readonly sides: Int8Array;
   readonly quantities: Float64Array;
-  /** The row of the trade that each belongs to; -1 of none. */
-  readonly trades: Int32Array;
+  /** The row of the trade that each opened or added to; -1 of none. */
+  readonly opens: Int32Array;
+  /** The row of the trade that each closed; -1 of none. A reversal closes one and opens another. */
+  readonly closes: Int32Array;
 }
 
 /** Fills without a place in a chart. */
@@ -20,7 +22,8 @@ export const NO_FILLS: FillColumns = {
   prices: new Float64Array(0),
   sides: new Int8Array(0),
   quantities: new Float64Array(0),
-  trades: new Int32Array(0),
+  opens: new Int32Array(0),
+  closes: new Int32Array(0),
 };
 
 /** Fills `first` up to, not including, `end`. */
@@ -67,6 +70,17 @@ export function fillAt(drawn: DrawnFills, x: number, y: number, radius: number):
 /** Returns the fills of a trade, in the order of their times. */
 export function fillsOfTrade(fills: FillColumns, trade: number): number[] {
   const found: number[] = [];
-  for (let index = 0; index < fills.trades.length; index += 1) if (fills.trades[index] === trade) found.push(index);
+  for (let index = 0; index < fills.times.length; index += 1) if (isOfTrade(fills, index, trade)) found.push(index);
   return found;
+}
+
+/** Returns whether a fill opened, added to or closed a trade. */
+export function isOfTrade(fills: FillColumns, fill: number, trade: number): boolean {
+  return fills.opens[fill] === trade || fills.closes[fill] === trade;
+}
+
+/** Returns the trade that a click on a fill selects: the one it opened, else the one it closed; -1 of none. */
+export function tradeOfFill(fills: FillColumns, fill: number): number {
+  const opened = fills.opens[fill] ?? -1;
+  return opened >= 0 ? opened : (fills.closes[fill] ?? -1);
 }

@@ -10,7 +10,7 @@ import type {
 } from "lightweight-charts";
 import { barsPerCandle, type CandleWindow } from "./candle-window";
 import { chartColour } from "./colours";
-import { type DrawnFills, type FillColumns, fillAt, NO_FILLS } from "./fill-columns";
+import { type DrawnFills, type FillColumns, fillAt, isOfTrade, NO_FILLS } from "./fill-columns";
 import { lowerBound, upperBound } from "./search";
 
 /** Beyond so many fills in view each is a stroke instead of an arrow. */
@@ -91,7 +91,13 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
             context.rect(x - STROKE.width / 2, side === 1 ? y : y - STROKE.height, STROKE.width, STROKE.height);
           else arrow(context, x, y, side);
         }
-        context.fillStyle = chartColour(side === 1 ? "series-1" : "series-2");
+        // An outline of the surface's colour lifts it off the candle.
+        if (!isMany) {
+          context.strokeStyle = chartColour("surface");
+          context.lineWidth = 2.5;
+          context.stroke();
+        }
+        context.fillStyle = chartColour(side === 1 ? "series-1" : "series-4");
         context.fill();
       }
       if (this.#selected >= 0) this.#mark(context, first);
@@ -128,7 +134,7 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
   #mark(context: CanvasRenderingContext2D, first: number): void {
     const own: number[] = [];
     for (let place = 0; place < this.#drawn.count; place += 1) {
-      if (this.#fills.trades[first + place] === this.#selected) own.push(place);
+      if (isOfTrade(this.#fills, first + place, this.#selected)) own.push(place);
     }
     context.strokeStyle = chartColour("text");
     context.lineWidth = 1.5;

@@ -20,7 +20,7 @@ const binary = named || installed();
 if (binary === undefined || !existsSync(binary)) {
   const missing = named ? `there is no ${named}, which BACKTESTR_ELECTRON names` : "Electron's binary is not here";
   process.stderr.write(
-    `${missing}; get it, which fetches 110 MB from github.com, with:\n\n` +
+    `${missing}; get it with this, which fetches it from github.com:\n\n` +
       "  PATH=$PWD/.venv/bin:$PATH npm --prefix clients/app/electron exec install-electron\n\n" +
       "or name one that is there: BACKTESTR_ELECTRON=/path/to/electron make run-app\n" +
       "(the same app in a browser needs none: make run-ui)\n",

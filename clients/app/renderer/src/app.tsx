@@ -125,7 +125,7 @@ export function AppShell(props: { readonly host: Host }): JSX.Element {
               )}
             </For>
           </ul>
-          <button type="button" class="place palette-opener" onClick={() => setPaletteOpen(true)}>
+          <button type="button" class="place palette-opener" aria-label="Commands" onClick={() => setPaletteOpen(true)}>
             <span>Commands</span>
             <kbd>{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>
           </button>

@@ -2,7 +2,7 @@ import { AlgorithmError, errorFromData } from "@backtestr/client/page";
 import { expect, test } from "vitest";
 import { toldByName } from "../../renderer/src/screens/data/file-names";
 import { askedFor, EMPTY_FORM, formErrors, importRequest } from "../../renderer/src/screens/data/import-options";
-import { linesAround, partOf, refusalOf } from "../../renderer/src/screens/data/refused-rows";
+import { linesAround, partOf, refusalOf, severalSymbolsOf } from "../../renderer/src/screens/data/refused-rows";
 
 function refused(message: string, details: { [name: string]: unknown }, descriptions: readonly string[] = []): Error {
   const recoveryActions = descriptions.map((description) => ({
@@ -78,6 +78,12 @@ test("the places of values that cannot be come from the faults, in the order of 
     [5, "Time"],
     [7, "high"],
   ]);
+});
+
+test("a refusal of several symbols names them", () => {
+  const details = { path: "$.symbolColumn", column: "ticker", count: 30, values: ["A", "B"] };
+  expect(severalSymbolsOf(refused("x", details))).toEqual({ column: "ticker", count: 30, values: ["A", "B"] });
+  expect(severalSymbolsOf(refused("x", { path: "$.decimal" }))).toBeUndefined();
 });
 
 test("an error without places has no refusal", () => {

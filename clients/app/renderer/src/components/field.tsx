@@ -147,7 +147,9 @@ export function NumberField(props: NumberFieldProps): JSX.Element {
             onKeyDown={move}
           />
           <Show when={props.unit}>
-            <span class="input-unit">{props.unit}</span>
+            <span class="input-unit" classList={{ wide: (props.unit?.length ?? 0) > 2 }}>
+              {props.unit}
+            </span>
           </Show>
         </div>
       )}

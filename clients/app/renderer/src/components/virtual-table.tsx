@@ -168,6 +168,13 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
     if (by?.column !== column.id) return "none";
     return by.descending ? "descending" : "ascending";
   };
+  const rowClass = (row: number): string =>
+    [
+      "table-row",
+      props.rowClass?.(row),
+      places().get(row) === active() && active() !== undefined ? "active" : "",
+      props.selected === row ? "selected" : "",
+    ].join(" ");
   const tracks = (): string => props.columns.map((one) => one.width ?? "minmax(6rem, 1fr)").join(" ");
 
   onMount(() => {
@@ -244,8 +251,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
             {(row) => (
               <div
                 id={`${id}-${row}`}
-                class={`table-row ${props.rowClass?.(row) ?? ""}`}
-                classList={{ active: places().get(row) === active(), selected: props.selected === row }}
+                class={rowClass(row)}
                 role="row"
                 aria-rowindex={(places().get(row) ?? 0) + 2}
                 aria-selected={props.selected === row}
@@ -254,11 +260,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
               >
                 <For each={props.columns}>
                   {(column) => (
-                    <div
-                      class={`table-cell ${column.class?.(row) ?? ""}`}
-                      classList={{ end: column.align === "end" }}
-                      role="gridcell"
-                    >
+                    <div class={`table-cell ${column.align ?? ""} ${column.class?.(row) ?? ""}`} role="gridcell">
                       {column.render === undefined ? column.text(row) : column.render(row)}
                     </div>
                   )}

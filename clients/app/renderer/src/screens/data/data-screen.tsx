@@ -25,8 +25,6 @@ export function DataScreen(props: {
   const app = useApp();
   const imports = importJobs(app);
   const removed = deletions(app);
-  const previews = createPreviews(app.client);
-  onCleanup(() => previews.end());
   const [filter, setFilter] = createSignal("");
   const [dragging, setDragging] = createSignal(false);
   let picker: HTMLInputElement | undefined;
@@ -36,6 +34,8 @@ export function DataScreen(props: {
     const all = state.state === "there" ? state.value : [];
     return all.filter((one) => !removed.pending().has(`${one.symbol} ${one.timeframe}`));
   });
+  const previews = createPreviews(app.client, series);
+  onCleanup(() => previews.end());
   const chosen = createMemo(() => {
     const named = series().find((one) => one.symbol === props.symbol && one.timeframe === props.timeframe);
     return named ?? series().find((one) => one.symbol === props.symbol);
@@ -154,7 +154,7 @@ export function DataScreen(props: {
                 </div>
               }
             >
-              {(one) => <SeriesPanel series={one} preview={previews.of(one)()} remove={removed.start} />}
+              {(one) => <SeriesPanel series={one} all={series()} preview={previews.of(one)()} remove={removed.start} />}
             </Show>
           </div>
         </Match>
@@ -196,28 +196,28 @@ function Catalogue(props: {
     {
       id: "timeframe",
       title: "Timeframe",
-      width: "6rem",
+      width: "5.5rem",
       text: (row) => at(row)?.timeframe ?? "",
       value: (row) => timeframeMs(at(row)?.timeframe ?? ""),
     },
     {
       id: "from",
       title: "From",
-      width: "6.5rem",
+      width: "6.25rem",
       text: (row) => day(at(row)?.startTime ?? Number.NaN),
       value: (row) => at(row)?.startTime,
     },
     {
       id: "to",
       title: "To",
-      width: "6.5rem",
+      width: "6.25rem",
       text: (row) => day(at(row)?.endTime ?? Number.NaN),
       value: (row) => at(row)?.endTime,
     },
     {
       id: "bars",
       title: "Bars",
-      width: "6rem",
+      width: "5.75rem",
       align: "end",
       text: (row) => count(at(row)?.bars),
       value: (row) => at(row)?.bars,
@@ -226,7 +226,7 @@ function Catalogue(props: {
       id: "gaps",
       title: "Gaps",
       definition: "Ranges of time without bars; weekends and holidays count.",
-      width: "5rem",
+      width: "4.5rem",
       align: "end",
       text: gaps,
     },

@@ -1,16 +1,16 @@
 import { Switch as Choose, createMemo, createResource, createSignal, For, type JSX, Match, Show } from "solid-js";
 import { useApp } from "../../app-context";
-import { Button, LinkButton } from "../../components/button";
+import { Button } from "../../components/button";
 import { ErrorPanel } from "../../components/error-panel";
 import { Select, TextField } from "../../components/field";
 import { Progress, Waiting } from "../../components/states";
 import { bytes, count } from "../../format/numbers";
 import { range } from "../../format/times";
-import { formatRoute } from "../../routes";
+import { chooseSeries } from "../run/run-draft";
 import { toldByName } from "./file-names";
 import type { ImportJob } from "./import-jobs";
 import { askedFor, formErrors, type ImportField, OPTIONS, type OptionChoice } from "./import-options";
-import { refusalOf } from "./refused-rows";
+import { refusalOf, severalSymbolsOf } from "./refused-rows";
 import { RefusedRows } from "./refused-rows-view";
 
 /** Characters of the beginning of a file that are shown before its import. */
@@ -162,6 +162,18 @@ function Refused(props: { readonly job: ImportJob; readonly error: unknown; retr
     return counts !== undefined && counts.kept > 0 ? counts : undefined;
   };
   const remedies = () => {
+    const several = severalSymbolsOf(props.error);
+    if (several !== undefined) {
+      return [
+        {
+          label: `Make a series of each of the ${count(several.count)} symbols in ${several.column}`,
+          run: () => {
+            props.job.setForm({ symbolColumn: several.column, symbol: "" });
+            props.retry();
+          },
+        },
+      ];
+    }
     const counts = kept();
     if (counts === undefined) return [];
     const lost = counts.rows - counts.kept;
@@ -183,7 +195,7 @@ function Refused(props: { readonly job: ImportJob; readonly error: unknown; retr
 }
 
 function Done(props: { readonly job: ImportJob }): JSX.Element {
-  const { go } = useApp();
+  const { drafts, go } = useApp();
   const imported = () => {
     const stage = props.job.stage();
     return stage.kind === "done" ? stage.imported : undefined;
@@ -211,11 +223,22 @@ function Done(props: { readonly job: ImportJob }): JSX.Element {
           <div class="import-actions">
             <Button
               kind="primary"
-              onClick={() => go({ screen: "data", symbol: answer().symbol, timeframe: answer().timeframe })}
+              onClick={() => {
+                go({ screen: "data", symbol: answer().symbol, timeframe: answer().timeframe });
+                props.job.dismiss();
+              }}
             >
               Look at it
             </Button>
-            <LinkButton href={formatRoute({ screen: "run" })}>Backtest it</LinkButton>
+            <Button
+              onClick={() => {
+                chooseSeries(drafts, answer());
+                go({ screen: "run" });
+                props.job.dismiss();
+              }}
+            >
+              Backtest it
+            </Button>
           </div>
         </>
       )}

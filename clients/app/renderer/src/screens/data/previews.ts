@@ -12,15 +12,22 @@ export type Preview =
 
 /** Requests for previews that are under way at once; more would keep other requests from the workers. */
 const AT_ONCE = 2;
+/** Bars that are read for a course where no longer ones can be made. */
+const READ_AS_IT_IS = 50_000;
 /** The most values of a course. */
 const VALUES = 400;
 const TIMEFRAMES = ["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M"] as const;
 
-/** Returns the timeframe in which a series has a few hundred bars at most; the longest where none is long enough. */
-export function courseTimeframe(series: SeriesInfo): string {
+/**
+ * Returns the timeframe in which the course of a series is read: one in which it has a few hundred bars at most. The
+ * broker makes longer bars of the symbol's finest series, so a series that is not the finest is read as it is.
+ */
+export function courseTimeframe(series: SeriesInfo, all: readonly SeriesInfo[]): string {
   const own = timeframeMs(series.timeframe) ?? 0;
   const span = series.endTime - series.startTime;
   if (own > 0 && span / own <= VALUES) return series.timeframe;
+  const isFinest = all.every((one) => one.symbol !== series.symbol || (timeframeMs(one.timeframe) || own) >= own);
+  if (own > 0 && !isFinest && series.bars <= READ_AS_IT_IS) return series.timeframe;
   return TIMEFRAMES.find((one) => span / (timeframeMs(one) ?? 1) <= VALUES && (timeframeMs(one) ?? 0) >= own) ?? "1M";
 }
 
@@ -30,7 +37,10 @@ export function previewKey(series: SeriesInfo): string {
 }
 
 /** Makes the previews of a screen; `end` stops what is not read yet. */
-export function createPreviews(client: RemoteClient): {
+export function createPreviews(
+  client: RemoteClient,
+  all: () => readonly SeriesInfo[],
+): {
   of(series: SeriesInfo): Accessor<Preview>;
   end(): void;
 } {
@@ -54,7 +64,7 @@ export function createPreviews(client: RemoteClient): {
     try {
       const { symbol, timeframe } = series;
       const [bars, facts] = await Promise.all([
-        client.marketData(symbol, courseTimeframe(series), { limit: 2 * VALUES }),
+        client.marketData(symbol, courseTimeframe(series, all())),
         client.request("DescribeMarketData", { symbol, timeframe }),
       ]);
       return { state: "there", closes: bars.columns.close as Float64Array, facts };

@@ -81,6 +81,22 @@ function fromFaults(faults: unknown, column: string): Place[] {
   });
 }
 
+/** The symbols of a file that holds several, with the column that names them, as a refusal says. */
+export interface SeveralSymbols {
+  readonly column: string;
+  readonly count: number;
+  /** The first of them. */
+  readonly values: readonly string[];
+}
+
+/** Returns what a refusal says of several symbols; undefined for another refusal. */
+export function severalSymbolsOf(error: unknown): SeveralSymbols | undefined {
+  if (!(error instanceof BacktestrError)) return undefined;
+  const { path, column, count, values } = (error.details ?? {}) as { [name: string]: unknown };
+  if (path !== "$.symbolColumn" || typeof column !== "string" || !Array.isArray(values)) return undefined;
+  return { column, count: typeof count === "number" ? count : values.length, values: values.map(String) };
+}
+
 /** A line of a file around a refused place. */
 export interface FileLine {
   readonly number: number;

@@ -1,5 +1,5 @@
 import type { SeriesFacts, SeriesInfo } from "@backtestr/client/page";
-import { createResource, createSignal, For, type JSX, Match, Show, Switch } from "solid-js";
+import { createResource, createSignal, For, type JSX, Match, onMount, Show, Switch } from "solid-js";
 import { useApp } from "../../app-context";
 import { PricePreview } from "../../charts/price-preview";
 import { Button } from "../../components/button";
@@ -20,6 +20,8 @@ const CHART_BARS = 300_000;
 
 export interface SeriesPanelProps {
   readonly series: SeriesInfo;
+  /** The whole catalogue. */
+  readonly all: readonly SeriesInfo[];
   readonly preview: Preview;
   remove(symbol: string, timeframe: string): void;
 }
@@ -29,12 +31,18 @@ export function SeriesPanel(props: SeriesPanelProps): JSX.Element {
   const app = useApp();
   const [asking, setAsking] = createSignal(false);
   const name = (): string => `${props.series.symbol} ${props.series.timeframe}`;
+  let panel: HTMLElement | undefined;
+  onMount(() => {
+    // In a narrow window it stands below the catalogue.
+    const top = panel?.getBoundingClientRect().top ?? 0;
+    if (top > 0.8 * window.innerHeight) panel?.scrollIntoView({ block: "start" });
+  });
   function backtest(): void {
     chooseSeries(app.drafts, props.series);
     app.go({ screen: "run" });
   }
   return (
-    <section class="panel series-panel" aria-label={name()}>
+    <section ref={panel} class="panel series-panel" aria-label={name()}>
       <header class="panel-header">
         <h2>{props.series.symbol}</h2>
         <span class="muted">{props.series.timeframe}</span>
@@ -48,7 +56,7 @@ export function SeriesPanel(props: SeriesPanelProps): JSX.Element {
         </div>
       </header>
       <div class="panel-body series-body">
-        <Prices series={props.series} />
+        <Prices series={props.series} all={props.all} />
         <Switch>
           <Match when={props.preview.state === "there" ? props.preview : undefined}>
             {(preview) => <Facts series={props.series} facts={preview().facts} />}
@@ -93,12 +101,12 @@ export function SeriesPanel(props: SeriesPanelProps): JSX.Element {
   );
 }
 
-function Prices(props: { readonly series: SeriesInfo }): JSX.Element {
+function Prices(props: { readonly series: SeriesInfo; readonly all: readonly SeriesInfo[] }): JSX.Element {
   const { client } = useApp();
   const shown = (): string =>
     props.series.timeframe !== "tick" && props.series.bars <= CHART_BARS
       ? props.series.timeframe
-      : courseTimeframe(props.series);
+      : courseTimeframe(props.series, props.all);
   const [bars] = createResource(
     () => props.series,
     (series) => client.marketData(series.symbol, shown()),

@@ -10,6 +10,7 @@ import { ErrorPanel, messageOf } from "../../components/error-panel";
 import { count } from "../../format/numbers";
 import { timeframeMs } from "../../format/times";
 import { type Config, fieldsOf, timeOf } from "./run-config";
+import { rangeOf } from "./series-range";
 
 /** Bars that are evaluated. */
 const BARS = 400;
@@ -96,12 +97,12 @@ function algorithmPart(config: Config | undefined): unknown {
 
 /** Returns the configuration with the last bars of its range alone. */
 export function probed(config: Config, series: readonly SeriesInfo[]): Config {
-  const own = series.filter((one) => one.symbol === (config.symbols?.[0] ?? config.symbol));
-  const last = Math.max(...own.map((one) => one.endTime));
+  const symbols = config.symbols ?? [config.symbol ?? ""];
+  const last = rangeOf({ symbols, timeframe: config.timeframe }, series)?.end;
   const length = timeframeMs(config.timeframe);
+  if (length === undefined || last === undefined) return config;
   const end = config.endDate === undefined ? last : Math.min(last, timeOf(config.endDate) ?? last);
   const start = config.startDate === undefined ? undefined : timeOf(config.startDate);
-  if (length === undefined || !Number.isFinite(end)) return config;
   const from = end - BARS * length;
   // A range that the broker would refuse as a whole is asked for as it is.
   if (start !== undefined && (start >= from || start >= end)) return config;

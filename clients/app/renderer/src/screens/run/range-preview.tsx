@@ -22,7 +22,7 @@ export function RangePreview(props: { readonly draft: RunDraft; readonly series:
       if (source === undefined) return undefined;
       const timeframe = props.draft.timeframe.trim();
       const bars = (source.endTime - source.startTime) / (timeframeMs(timeframe) || Number.POSITIVE_INFINITY);
-      const shown = bars > MOST_BARS ? courseTimeframe(source) : timeframe;
+      const shown = bars > MOST_BARS ? courseTimeframe(source, props.series) : timeframe;
       return timeframeMs(shown) === undefined ? undefined : { symbol: source.symbol, timeframe: shown };
     },
     undefined,

@@ -50,7 +50,7 @@ export function openRunDraft(drafts: DraftsStore): Draft<RunDraft> {
 }
 
 /** Chooses a series for the next backtest; the range begins anew where the series is another. */
-export function chooseSeries(drafts: DraftsStore, series: SeriesInfo): void {
+export function chooseSeries(drafts: DraftsStore, series: Pick<SeriesInfo, "symbol" | "timeframe">): void {
   openRunDraft(drafts).change((now) => {
     const timeframe = series.timeframe === "tick" ? "1m" : series.timeframe;
     const same = now.symbols[0] === series.symbol && now.timeframe === timeframe;

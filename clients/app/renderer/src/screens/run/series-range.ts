@@ -11,7 +11,10 @@ export interface StoredRange {
 }
 
 /** Returns the series of which the bars of the first symbol are made: the stored one, or the finest shorter one. */
-export function sourceOf(draft: RunDraft, series: readonly SeriesInfo[]): SeriesInfo | undefined {
+export function sourceOf(
+  draft: Pick<RunDraft, "symbols" | "timeframe">,
+  series: readonly SeriesInfo[],
+): SeriesInfo | undefined {
   const own = series.filter((one) => one.symbol === draft.symbols[0]);
   const wanted = timeframeMs(draft.timeframe.trim()) ?? Number.POSITIVE_INFINITY;
   const length = (one: SeriesInfo): number => timeframeMs(one.timeframe) ?? 0;
@@ -26,7 +29,10 @@ export function sourceOf(draft: RunDraft, series: readonly SeriesInfo[]): Series
 }
 
 /** Returns the range of the stored bars; undefined while no series is chosen. */
-export function rangeOf(draft: RunDraft, series: readonly SeriesInfo[]): StoredRange | undefined {
+export function rangeOf(
+  draft: Pick<RunDraft, "symbols" | "timeframe">,
+  series: readonly SeriesInfo[],
+): StoredRange | undefined {
   const source = sourceOf(draft, series);
   if (source === undefined) return undefined;
   return { start: source.startTime, end: source.endTime + Math.max(1, timeframeMs(source.timeframe) ?? 0) };

@@ -6,8 +6,8 @@ import { ErrorPanel, messageOf } from "../../components/error-panel";
 import { Select, TextField } from "../../components/field";
 import { EmptyState, Progress, Waiting } from "../../components/states";
 import { type Column, VirtualTable } from "../../components/virtual-table";
-import { bytes, change, count, fixed, percent, sense } from "../../format/numbers";
-import { day, duration, moment } from "../../format/times";
+import { change, count, fixed, percent, sense } from "../../format/numbers";
+import { day, duration } from "../../format/times";
 import { formatRoute } from "../../routes";
 import { createListing } from "../../stores/listing";
 import { thereOf } from "../../stores/loadable";
@@ -134,7 +134,7 @@ export function RunsScreen(): JSX.Element {
     {
       id: "status",
       title: "Status",
-      width: "8.5rem",
+      width: "7.75rem",
       text: (row) => at(row)?.status ?? "",
       value: (row) => at(row)?.status,
       render: (row) => <StatusCell row={at(row)} />,
@@ -142,7 +142,7 @@ export function RunsScreen(): JSX.Element {
     {
       id: "algorithm",
       title: "Algorithm",
-      width: "minmax(9rem, 1.5fr)",
+      width: "minmax(8.5rem, 1.5fr)",
       text: (row) => subject(at(row), summaryOf).algorithm,
       value: (row) => subject(at(row), summaryOf).algorithm,
       render: (row) => (
@@ -154,7 +154,7 @@ export function RunsScreen(): JSX.Element {
     {
       id: "symbols",
       title: "Symbol",
-      width: "minmax(6rem, 1fr)",
+      width: "minmax(5rem, 1fr)",
       text: (row) => symbolsText(subject(at(row), summaryOf).symbols),
       value: (row) => subject(at(row), summaryOf).symbols.join(" "),
     },
@@ -170,14 +170,14 @@ export function RunsScreen(): JSX.Element {
       id: "range",
       title: "Range",
       definition: "The dates of the simulated bars; the end is exclusive.",
-      width: "12.5rem",
+      width: "12rem",
       text: (row) => rangeText(config(row, "startDate"), config(row, "endDate")),
       value: (row) => Date.parse(String(config(row, "startDate"))),
     },
     {
       id: "return",
       title: "Return",
-      width: "6rem",
+      width: "5.5rem",
       align: "end",
       text: (row) => change(metric(row, "totalReturn")),
       value: (row) => metric(row, "totalReturn"),
@@ -186,7 +186,7 @@ export function RunsScreen(): JSX.Element {
     {
       id: "sharpe",
       title: "Sharpe",
-      width: "5rem",
+      width: "4.75rem",
       align: "end",
       text: (row) => fixed(metric(row, "sharpeRatio")),
       value: (row) => metric(row, "sharpeRatio"),
@@ -211,25 +211,17 @@ export function RunsScreen(): JSX.Element {
     {
       id: "time",
       title: "Submitted",
-      width: "9.5rem",
-      text: (row) => moment(60_000 * Math.floor((at(row)?.time ?? Number.NaN) / 60_000)),
+      width: "7.5rem",
+      text: (row) => submitted(at(row)?.time ?? Number.NaN),
       value: (row) => at(row)?.time,
     },
     {
       id: "took",
       title: "Took",
-      width: "5.5rem",
+      width: "5rem",
       align: "end",
       text: (row) => duration(at(row)?.took ?? Number.NaN),
       value: (row) => at(row)?.took,
-    },
-    {
-      id: "bytes",
-      title: "Size",
-      width: "5.5rem",
-      align: "end",
-      text: (row) => bytes(at(row)?.bytes),
-      value: (row) => at(row)?.bytes,
     },
     {
       id: "pinned",
@@ -385,6 +377,14 @@ function subject(
 function symbolsText(symbols: readonly string[]): string {
   const [first = "", ...others] = symbols;
   return others.length === 0 ? first : `${first} + ${others.length}`;
+}
+
+/** Returns `30 Nov 16:54`, or the date where it was in another year. */
+function submitted(at: number): string {
+  if (Number.isNaN(at)) return "";
+  const text = new Date(at).toUTCString(); // Mon, 30 Nov 2026 16:54:00 GMT
+  const isOld = new Date(at).getUTCFullYear() !== new Date().getUTCFullYear();
+  return isOld ? day(at) : `${text.slice(5, 11)} ${text.slice(17, 22)}`;
 }
 
 function rangeText(start: unknown, end: unknown): string {

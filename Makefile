@@ -9,6 +9,13 @@ TS := clients/typescript
 NODE := $(VENV)/.node
 NODE_MODULES := $(TS)/node_modules/.package-lock.json
 IN_TS := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(TS) --silent
+# The app: the page, and Electron around it (docs/electron.md).
+APP := clients/app
+APP_MODULES := $(APP)/node_modules/.package-lock.json
+IN_APP := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(APP) --silent
+ELECTRON := $(APP)/electron
+ELECTRON_MODULES := $(ELECTRON)/node_modules/.package-lock.json
+IN_ELECTRON := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(ELECTRON) --silent
 IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
@@ -16,6 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
+.PHONY: run-app test-app lint-app types-app
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
@@ -23,6 +31,7 @@ help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
 	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
 	@echo "make test-python   the first of them alone, make test-ts the others"
+	@echo "make run-app       start the app in Electron, or say how to get Electron's binary; make test-app tests it and the page"
 	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
 	@echo "make test-compiled run the integration and property tests with what is compiled"
@@ -81,6 +90,34 @@ $(TS)/dist/index.mjs: $(NODE_MODULES) $(TS)/tsdown.config.ts $(shell find $(TS)/
 	@$(IN_TS) run build > /dev/null
 	@touch $@
 
+# In the versions of their lock files, and without running their scripts.
+$(APP_MODULES): $(APP)/package.json $(APP)/package-lock.json $(TS)/dist/index.mjs
+	$(IN_APP) ci --ignore-scripts
+	@touch $@
+
+$(ELECTRON_MODULES): $(ELECTRON)/package.json $(ELECTRON)/package-lock.json $(APP_MODULES)
+	$(IN_ELECTRON) ci --ignore-scripts
+	@touch $@
+
+# It looks for Electron's binary first, which npm's package does not contain.
+run-app: setup $(ELECTRON_MODULES)
+	@$(IN_ELECTRON) start -- --check
+	@$(IN_ELECTRON) run build > /dev/null
+	@$(IN_ELECTRON) start
+
+# The page's modules and those of Electron's processes; the app in a real Electron where BACKTESTR_ELECTRON names one.
+test-app: setup $(ELECTRON_MODULES)
+	$(IN_APP) run test
+	$(IN_ELECTRON) run test
+
+lint-app: $(ELECTRON_MODULES)
+	$(IN_APP) run lint
+	$(IN_ELECTRON) run lint
+
+types-app: $(ELECTRON_MODULES)
+	$(IN_APP) run types
+	$(IN_ELECTRON) run types
+
 # In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
 # In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
 test-python: setup build-ts
@@ -93,7 +130,7 @@ COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/p
 test-compiled: compiled build-ts
 	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
 
-lint: lint-python lint-ts
+lint: lint-python lint-ts lint-app
 
 lint-python: setup
 	$(BIN)/ruff check .
@@ -102,7 +139,7 @@ lint-python: setup
 lint-ts: $(NODE_MODULES)
 	$(IN_TS) run lint
 
-types: types-python types-ts
+types: types-python types-ts types-app
 
 types-python: setup
 	$(BIN)/mypy
@@ -186,3 +223,4 @@ clean:
 	rm -rf protocol/backtestr_protocol/wire/*.so protocol/backtestr_protocol/compiled
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
 	rm -rf examples/zeromqjs/node_modules $(TS)/node_modules $(TS)/dist $(TS)/coverage
+	rm -rf $(APP)/node_modules $(ELECTRON)/node_modules $(ELECTRON)/out $(ELECTRON)/packed

@@ -1,0 +1,166 @@
+/** Fills over candles, as a primitive of lightweight-charts: those in view are found by binary search and drawn as one path a side. */
+
+import type {
+  IPrimitivePaneRenderer,
+  IPrimitivePaneView,
+  ISeriesPrimitive,
+  Logical,
+  SeriesAttachedParameter,
+  Time,
+} from "lightweight-charts";
+import { barsPerCandle, type CandleWindow } from "./candle-window";
+import { chartColour } from "./colours";
+import { type DrawnFills, type FillColumns, fillAt, isOfTrade, NO_FILLS } from "./fill-columns";
+import { lowerBound, upperBound } from "./search";
+
+/** Beyond so many fills in view each is a stroke instead of an arrow. */
+const MANY = 1_500;
+/** Pixels within which a fill is hit. */
+const HIT_RADIUS = 8;
+const ARROW = { width: 9, height: 8, gap: 3 };
+const STROKE = { width: 2, height: 6 };
+
+type Target = Parameters<IPrimitivePaneRenderer["draw"]>[0];
+
+/** Draws fills, and finds them by their places. */
+export class FillsPrimitive implements ISeriesPrimitive<Time> {
+  #fills: FillColumns = NO_FILLS;
+  /** The number of the bar in which each fill lies. */
+  #places: Float64Array = new Float64Array(0);
+  #window: CandleWindow = { level: 0, first: 0, end: 0 };
+  #range = { from: 0, to: 0 };
+  #selected = -1;
+  #attached: SeriesAttachedParameter<Time> | undefined;
+  readonly #drawn: DrawnFills = { first: 0, count: 0, xs: new Float32Array(0), ys: new Float32Array(0) };
+  readonly #views: readonly IPrimitivePaneView[] = [
+    { zOrder: () => "top", renderer: () => ({ draw: (target) => this.#draw(target) }) },
+  ];
+
+  attached(param: SeriesAttachedParameter<Time>): void {
+    this.#attached = param;
+  }
+
+  detached(): void {
+    this.#attached = undefined;
+  }
+
+  paneViews(): readonly IPrimitivePaneView[] {
+    return this.#views;
+  }
+
+  /** Takes other fills, with the numbers of their bars, ascending. */
+  setFills(fills: FillColumns, places: Float64Array): void {
+    this.#fills = fills;
+    this.#places = places;
+    this.#attached?.requestUpdate();
+  }
+
+  /** Takes the candles that the chart has, and the bars in view. */
+  setView(window: CandleWindow, range: { readonly from: number; readonly to: number }): void {
+    this.#window = window;
+    this.#range = range;
+  }
+
+  /** Marks the fills of a trade; -1 of none. */
+  select(trade: number): void {
+    this.#selected = trade;
+    this.#attached?.requestUpdate();
+  }
+
+  /** Returns the fill at a place of the pane, in pixels; -1 if there is none. */
+  at(x: number, y: number): number {
+    return fillAt(this.#drawn, x, y, HIT_RADIUS);
+  }
+
+  #draw(target: Target): void {
+    const attached = this.#attached;
+    if (attached === undefined) return;
+    const first = lowerBound(this.#places, Math.floor(this.#range.from));
+    const end = upperBound(this.#places, Math.ceil(this.#range.to));
+    this.#locate(first, end, attached);
+    target.useBitmapCoordinateSpace(({ context, horizontalPixelRatio, verticalPixelRatio }) => {
+      context.save();
+      context.scale(horizontalPixelRatio, verticalPixelRatio);
+      const isMany = end - first > MANY;
+      for (const side of [1, -1]) {
+        context.beginPath();
+        for (let place = 0; place < this.#drawn.count; place += 1) {
+          if (this.#fills.sides[first + place] !== side) continue;
+          const [x, y] = [this.#drawn.xs[place] as number, this.#drawn.ys[place] as number];
+          if (isMany)
+            context.rect(x - STROKE.width / 2, side === 1 ? y : y - STROKE.height, STROKE.width, STROKE.height);
+          else arrow(context, x, y, side);
+        }
+        // An outline of the surface's colour lifts it off the candle.
+        if (!isMany) {
+          context.strokeStyle = chartColour("surface");
+          context.lineWidth = 2.5;
+          context.stroke();
+        }
+        context.fillStyle = chartColour(side === 1 ? "series-1" : "series-4");
+        context.fill();
+      }
+      if (this.#selected >= 0) this.#mark(context, first);
+      context.restore();
+    });
+  }
+
+  /** Notes where the fills are drawn. Both scales are linear, so two points of each give all. */
+  #locate(first: number, end: number, { chart, series }: SeriesAttachedParameter<Time>): void {
+    const drawn = this.#drawn;
+    const count = end - first;
+    if (drawn.xs.length < count) {
+      drawn.xs = new Float32Array(2 * count);
+      drawn.ys = new Float32Array(2 * count);
+    }
+    const scale = chart.timeScale();
+    const [left, right] = [scale.logicalToCoordinate(0 as Logical), scale.logicalToCoordinate(1000 as Logical)];
+    const top = series.coordinateToPrice(0);
+    const below = series.coordinateToPrice(1000);
+    drawn.first = first;
+    drawn.count = left === null || right === null || top === null || below === null || top === below ? 0 : count;
+    if (drawn.count === 0) return;
+    const size = barsPerCandle(this.#window.level);
+    const pixels = ((right as number) - (left as number)) / 1000;
+    const perPrice = 1000 / ((below as number) - (top as number));
+    for (let place = 0; place < count; place += 1) {
+      const logical = ((this.#places[first + place] as number) + 0.5) / size - 0.5 - this.#window.first;
+      drawn.xs[place] = (left as number) + logical * pixels;
+      drawn.ys[place] = ((this.#fills.prices[first + place] as number) - (top as number)) * perPrice;
+    }
+  }
+
+  /** Draws a line through the fills of the selected trade, and rings around them. */
+  #mark(context: CanvasRenderingContext2D, first: number): void {
+    const own: number[] = [];
+    for (let place = 0; place < this.#drawn.count; place += 1) {
+      if (isOfTrade(this.#fills, first + place, this.#selected)) own.push(place);
+    }
+    context.strokeStyle = chartColour("text");
+    context.lineWidth = 1.5;
+    context.setLineDash([4, 3]);
+    context.beginPath();
+    for (const [index, place] of own.entries()) {
+      const [x, y] = [this.#drawn.xs[place] as number, this.#drawn.ys[place] as number];
+      if (index === 0) context.moveTo(x, y);
+      else context.lineTo(x, y);
+    }
+    context.stroke();
+    context.setLineDash([]);
+    for (const place of own) {
+      context.beginPath();
+      context.arc(this.#drawn.xs[place] as number, this.#drawn.ys[place] as number, HIT_RADIUS, 0, 2 * Math.PI);
+      context.stroke();
+    }
+  }
+}
+
+/** Adds an arrow that points at a price: from below for what was bought, from above for what was sold. */
+function arrow(context: CanvasRenderingContext2D, x: number, y: number, side: number): void {
+  const tip = y + side * ARROW.gap;
+  const base = tip + side * ARROW.height;
+  context.moveTo(x, tip);
+  context.lineTo(x - ARROW.width / 2, base);
+  context.lineTo(x + ARROW.width / 2, base);
+  context.closePath();
+}

@@ -50,7 +50,7 @@ class Tunnel:
 
     def __init__(self, uploads: Container[str]) -> None:
         self._uploads = uploads
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # made for the first page
         self._pages: set[_Page] = set()
         self._ending: str | None = None
 
@@ -79,6 +79,7 @@ class Tunnel:
         except NetworkError as error:
             await _turn_away(websocket, str(error), GOING_AWAY)
             return
+        self._context = self._context or zmq.Context()
         page = _Page(websocket, self._context, connection, file.own_keys, self._uploads)
         self._pages.add(page)
         try:
@@ -109,7 +110,8 @@ class Tunnel:
         deadline = time.monotonic() + CLOSING_SECONDS
         while self._pages and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        self._context.destroy(linger=0)
+        if self._context is not None:
+            self._context.destroy(linger=0)
 
 
 class _Page:

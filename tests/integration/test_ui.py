@@ -179,6 +179,21 @@ def test_another_user_who_has_no_cookie_gets_nothing_private(server: UiProcess) 
     assert server.ask("GET", f"/?token={server.token}", Cookie="").status == 401  # it was used
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can connect as another user")
+def test_a_program_of_another_user_is_refused_even_with_a_link(server: UiProcess) -> None:
+    """As one that has read the link in the list of processes."""
+    ask = (
+        "exec 3<>/dev/tcp/127.0.0.1/$0; "
+        "printf 'GET / HTTP/1.1\\r\\nHost: 127.0.0.1:%s\\r\\nConnection: close\\r\\n\\r\\n' $0 >&3; cat <&3"
+    )
+    command = ["/bin/bash", "-c", ask, str(server.port)]
+    other = subprocess.run(command, user=65_534, capture_output=True, text=True, timeout=20, check=True).stdout
+    assert other.startswith("HTTP/1.1 403 ")
+    assert "programs of its own user alone" in other
+    own = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    assert own.split()[1] in ("200", "503")  # 503 without a built page
+
+
 def test_it_listens_on_loopback_alone(server: UiProcess) -> None:
     listening = [one for one in psutil.Process(server.process.pid).net_connections() if one.status == "LISTEN"]
     assert [one.laddr for one in listening] == [("127.0.0.1", server.port)]

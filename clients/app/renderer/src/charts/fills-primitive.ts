@@ -1,4 +1,4 @@
-/** Fills over candles, as a primitive of lightweight-charts: those in view are found by binary search and drawn as one path a side. */
+/** Fills over candles, as a primitive of lightweight-charts: those in view are found by binary search and drawn as arrows, or as strokes where they are many. */
 
 import type {
   IPrimitivePaneRenderer,
@@ -18,7 +18,9 @@ const MANY = 1_500;
 /** Pixels within which a fill is hit. */
 const HIT_RADIUS = 8;
 const ARROW = { width: 9, height: 8, gap: 3 };
-const STROKE = { width: 2, height: 6 };
+const STROKE = { width: 2, height: 6, step: 3 };
+/** Cells of strokes in a row and in a column: 2,048 by 3,072 pixels. */
+const CELLS = 1_024;
 
 type Target = Parameters<IPrimitivePaneRenderer["draw"]>[0];
 
@@ -30,6 +32,9 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
   #window: CandleWindow = { level: 0, first: 0, end: 0 };
   #range = { from: 0, to: 0 };
   #selected = -1;
+  /** The number of the drawing that has filled each cell last. */
+  readonly #cells = new Int32Array(CELLS * CELLS);
+  #stamp = 0;
   #attached: SeriesAttachedParameter<Time> | undefined;
   readonly #drawn: DrawnFills = { first: 0, count: 0, xs: new Float32Array(0), ys: new Float32Array(0) };
   readonly #views: readonly IPrimitivePaneView[] = [
@@ -83,26 +88,42 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
       context.scale(horizontalPixelRatio, verticalPixelRatio);
       const isMany = end - first > MANY;
       for (const side of [1, -1]) {
-        context.beginPath();
-        for (let place = 0; place < this.#drawn.count; place += 1) {
-          if (this.#fills.sides[first + place] !== side) continue;
-          const [x, y] = [this.#drawn.xs[place] as number, this.#drawn.ys[place] as number];
-          if (isMany)
-            context.rect(x - STROKE.width / 2, side === 1 ? y : y - STROKE.height, STROKE.width, STROKE.height);
-          else arrow(context, x, y, side);
-        }
-        // An outline of the surface's colour lifts it off the candle.
-        if (!isMany) {
-          context.strokeStyle = chartColour("surface");
-          context.lineWidth = 2.5;
-          context.stroke();
-        }
         context.fillStyle = chartColour(side === 1 ? "series-1" : "series-4");
-        context.fill();
+        if (isMany) this.#strokes(context, first, side);
+        else this.#arrows(context, first, side);
       }
       if (this.#selected >= 0) this.#mark(context, first);
       context.restore();
     });
+  }
+
+  #arrows(context: CanvasRenderingContext2D, first: number, side: number): void {
+    context.beginPath();
+    for (let place = 0; place < this.#drawn.count; place += 1) {
+      if (this.#fills.sides[first + place] !== side) continue;
+      arrow(context, this.#drawn.xs[place] as number, this.#drawn.ys[place] as number, side);
+    }
+    // An outline of the surface's colour lifts it off the candle.
+    context.strokeStyle = chartColour("surface");
+    context.lineWidth = 2.5;
+    context.stroke();
+    context.fill();
+  }
+
+  /** Draws a stroke for each cell of a few pixels that has a fill: many fills of one place look as one does. */
+  #strokes(context: CanvasRenderingContext2D, first: number, side: number): void {
+    this.#stamp += 1;
+    for (let place = 0; place < this.#drawn.count; place += 1) {
+      if (this.#fills.sides[first + place] !== side) continue;
+      const x = Math.round((this.#drawn.xs[place] as number) / STROKE.width);
+      const y = Math.round((this.#drawn.ys[place] as number) / STROKE.step);
+      if (x < 0 || x >= CELLS || y < 0 || y >= CELLS) continue;
+      const cell = y * CELLS + x;
+      if (this.#cells[cell] === this.#stamp) continue;
+      this.#cells[cell] = this.#stamp;
+      const top = y * STROKE.step - (side === 1 ? 0 : STROKE.height);
+      context.fillRect(x * STROKE.width - STROKE.width / 2, top, STROKE.width, STROKE.height);
+    }
   }
 
   /** Notes where the fills are drawn. Both scales are linear, so two points of each give all. */

@@ -125,9 +125,8 @@ export function AppShell(props: { readonly host: Host }): JSX.Element {
               )}
             </For>
           </ul>
-          <button type="button" class="place palette-opener" aria-label="Commands" onClick={() => setPaletteOpen(true)}>
-            <span>Commands</span>
-            <kbd>{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>
+          <button type="button" class="place palette-opener" onClick={() => setPaletteOpen(true)}>
+            <span>Commands</span> <kbd>{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>
           </button>
         </nav>
         <main ref={main} id="main" class="main" tabindex={-1} aria-label={TITLES[route().screen]}>

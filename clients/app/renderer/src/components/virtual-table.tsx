@@ -93,7 +93,8 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
   const count = (): number => order().length;
   const seen = createMemo<Sight>(() => {
     const furthest = Math.max(0, count() * rowHeight - viewHeight());
-    return sight(Math.min(offset(), furthest), scrollTop(), count(), rowHeight, viewHeight());
+    const lowest = Math.max(0, contentHeight(count(), rowHeight) - viewHeight());
+    return sight(Math.min(offset(), furthest), Math.min(scrollTop(), lowest), count(), rowHeight, viewHeight());
   });
   const drawn = createMemo(() => Array.from(order().subarray(seen().first, seen().end)));
   const places = createMemo(() => new Map(drawn().map((row, at) => [row, seen().first + at])));

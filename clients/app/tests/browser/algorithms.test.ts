@@ -124,7 +124,7 @@ test("an algorithm that failed in a backtest shows its error in the source that 
   await panel.getByText(/Its last error/).waitFor();
   const lines = await panel.locator(".source-line.failed").allInnerTexts();
   expect(lines.join("\n")).toMatch(/return step\(bars, fast\)[\s\S]*raise ValueError/);
-  expect(await panel.locator(".source-words").innerText()).toContain("ValueError: no level: 5");
+  expect(await panel.getByRole("alert").locator(".source-words").innerText()).toContain("ValueError: no level: 5");
   await picture(page, "algorithms-failed");
 });
 

@@ -12,6 +12,7 @@ IN_TS := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(TS) --silent
 # The app: the page, and Electron around it (docs/electron.md).
 APP := clients/app
 APP_MODULES := $(APP)/node_modules/.package-lock.json
+PAGE := clients/python/backtestr/ui/page/index.html
 IN_APP := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(APP) --silent
 ELECTRON := $(APP)/electron
 ELECTRON_MODULES := $(ELECTRON)/node_modules/.package-lock.json
@@ -23,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
-.PHONY: run-app test-app lint-app types-app
+.PHONY: ui run-ui run-app test-app lint-app types-app
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
@@ -31,6 +32,7 @@ help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
 	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
 	@echo "make test-python   the first of them alone, make test-ts the others"
+	@echo "make run-ui        build the app, start a broker if none is running, and open the app in a browser; make ui builds it alone"
 	@echo "make run-app       start the app in Electron, or say how to get Electron's binary; make test-app tests it and the page"
 	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
@@ -94,6 +96,17 @@ $(TS)/dist/index.mjs: $(NODE_MODULES) $(TS)/tsdown.config.ts $(shell find $(TS)/
 $(APP_MODULES): $(APP)/package.json $(APP)/package-lock.json $(TS)/dist/index.mjs
 	$(IN_APP) ci --ignore-scripts
 	@touch $@
+
+# The page that `backtestr ui` serves, and that a wheel carries if it is there (docs/app.md).
+ui: $(PAGE)
+
+$(PAGE): $(APP_MODULES) $(APP)/vite.config.ts $(shell find $(APP)/renderer -type f)
+	@$(IN_APP) run build > /dev/null
+	@touch $@
+
+# With options: make run-ui ARGS='--port 8000 --no-browser'
+run-ui: setup ui
+	@exec $(BIN)/python -m backtestr ui --start $(ARGS)
 
 $(ELECTRON_MODULES): $(ELECTRON)/package.json $(ELECTRON)/package-lock.json $(APP_MODULES)
 	$(IN_ELECTRON) ci --ignore-scripts
@@ -223,4 +236,4 @@ clean:
 	rm -rf protocol/backtestr_protocol/wire/*.so protocol/backtestr_protocol/compiled
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
 	rm -rf examples/zeromqjs/node_modules $(TS)/node_modules $(TS)/dist $(TS)/coverage
-	rm -rf $(APP)/node_modules $(ELECTRON)/node_modules $(ELECTRON)/out $(ELECTRON)/packed
+	rm -rf $(dir $(PAGE)) $(APP)/node_modules $(ELECTRON)/node_modules $(ELECTRON)/out $(ELECTRON)/packed

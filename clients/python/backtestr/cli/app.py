@@ -41,7 +41,6 @@ from .keys import keys_app
 from .metrics_command import metrics
 from .replays import replay, replays
 from .results_command import print_results, results
-from .standard_streams import standard_streams
 from .stop import stop
 from .top import show_top
 from .ui_command import ui
@@ -297,12 +296,6 @@ def replay_log(
     print_json(answer) if as_json else out.print(rendering.replayed_log(answer), soft_wrap=True)
     if answer.contradiction is not None or not answer.found:
         raise typer.Exit(EXIT_ERROR)
-
-
-def main() -> None:
-    """Run the `backtestr` command."""
-    with standard_streams():
-        app()
 
 
 # --- within -------------------------------------------------------------------------------------------------------

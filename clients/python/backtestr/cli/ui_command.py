@@ -81,3 +81,7 @@ def _look_for_broker(start: bool) -> None:
             print(_STARTED, flush=True)
     elif running_broker() is None:
         print(_NO_BROKER, flush=True)
+
+
+ui_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+ui_app.command()(ui)

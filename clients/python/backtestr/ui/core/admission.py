@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import ClassVar
+
+from backtestr_protocol.errors import AuthenticationError, RecoveryAction
 
 # Links that were printed and not yet opened, and browsers that are let in; the oldest of more are forgotten.
 MAX_LINKS = 8
@@ -17,6 +20,19 @@ SECRET_BYTES = 32
 _HTTP_PORT = 80
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+class NotLetIn(AuthenticationError):
+    """The browser has no cookie of this server, or the request is none of its own pages."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        RecoveryAction(
+            action="open_link",
+            description="Run `backtestr ui` again and open the link it prints",
+            automatic=False,
+            user_required=True,
+        ),
+    )
 
 
 class Admission:

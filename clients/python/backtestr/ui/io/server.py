@@ -35,7 +35,8 @@ _ENDED = "backtestr ui has ended; start it again with: backtestr ui"
 def listen(port: int | None) -> socket.socket:
     """Return a socket that listens on loopback, at `port` or at a free one. Raises `InvalidConfiguration`."""
     for one in (USUAL_PORT, 0) if port is None else (port,):
-        listener = socket.socket()
+        # With the protocol named: asyncio lets small messages leave at once (TCP_NODELAY) only where it is.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             own_port(listener)
             if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backtestr.ui.core.admission import Admission
+from backtestr.ui.core.admission import Admission, NotLetIn
 from backtestr.ui.core.http_headers import ASSETS, PRIVATE, plain_page, security_headers
 from backtestr_protocol import PROTOCOL_VERSION, __version__, paths
 from backtestr_protocol.errors import (
@@ -35,7 +35,9 @@ from .uploads import Uploads
 
 Answer = Callable[[Request], Awaitable[Response]]
 
-OPEN_AGAIN = "run `backtestr ui` again and open the link it prints"
+_NOT_LET_IN = (
+    "this browser was not let in, or the server was started anew; run `backtestr ui` again and open the link it prints"
+)
 _SAFE = ("GET", "HEAD")
 _STATUSES: tuple[tuple[type[BacktestrError], int], ...] = (
     (AuthenticationError, 401),
@@ -74,7 +76,7 @@ class WebApp:
     def _for_those_let_in(self, answer: Answer) -> Answer:
         async def answer_those(request: Request) -> Response:
             if not self._admission.is_let_in(request.scope["headers"]):
-                raise AuthenticationError(f"this browser was not let in, or the server was started anew; {OPEN_AGAIN}")
+                raise NotLetIn(_NOT_LET_IN)
             return await answer(request)
 
         return _stating_errors(answer_those)
@@ -169,11 +171,11 @@ class Gate:
     def _refusal(self, scope: Scope) -> Response | None:
         headers, is_tunnel = scope["headers"], scope["type"] == "websocket"
         if not self._admission.is_for_us(headers):
-            return _failure(AuthenticationError("this server answers at 127.0.0.1 and localhost alone"), 421)
+            return _failure(NotLetIn("this server answers at 127.0.0.1 and localhost alone"), 421)
         if not self._admission.is_from_us(headers, must_say=is_tunnel or scope["method"] not in _SAFE):
-            return _failure(AuthenticationError("this server answers its own pages alone"), 403)
+            return _failure(NotLetIn("this server answers its own pages alone"), 403)
         if is_tunnel and not self._admission.is_let_in(headers):
-            return _failure(AuthenticationError(f"this browser was not let in; {OPEN_AGAIN}"))
+            return _failure(NotLetIn(_NOT_LET_IN))
         return None
 
 

@@ -66,6 +66,8 @@ export interface VirtualTableProps {
   readonly rowClass?: ((row: number) => string) | undefined;
 }
 
+/** The track of a column without a width. */
+const TRACK = "minmax(6rem, 1fr)";
 const ROW_REM = 1.75;
 /** Milliseconds of rest after which the scroll bar is put to where the rows are. */
 const SETTLED_MS = 150;
@@ -176,7 +178,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
       places().get(row) === active() && active() !== undefined ? "active" : "",
       props.selected === row ? "selected" : "",
     ].join(" ");
-  const tracks = (): string => props.columns.map((one) => one.width ?? "minmax(6rem, 1fr)").join(" ");
+  const tracks = (): string => props.columns.map((one) => one.width ?? TRACK).join(" ");
 
   onMount(() => {
     const watch = new ResizeObserver(() => {
@@ -213,6 +215,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
       tabindex={0}
       style={{
         "--columns": tracks(),
+        "--least": leastWidth(props.columns),
         "--visible": String(1.15 + Math.max(1, Math.min(count(), props.visibleRows ?? 20))),
       }}
       onScroll={scrolled}
@@ -261,7 +264,11 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
               >
                 <For each={props.columns}>
                   {(column) => (
-                    <div class={`table-cell ${column.align ?? ""} ${column.class?.(row) ?? ""}`} role="gridcell">
+                    <div
+                      class={`table-cell ${column.align ?? ""} ${column.class?.(row) ?? ""}`}
+                      role="gridcell"
+                      title={column.text(row)}
+                    >
                       {column.render === undefined ? column.text(row) : column.render(row)}
                     </div>
                   )}
@@ -273,4 +280,10 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
       </div>
     </div>
   );
+}
+
+/** The width below which a row is scrolled sideways: the sum of the least widths of its tracks. */
+function leastWidth(columns: readonly Column[]): string {
+  const widths = columns.map(({ width = TRACK }) => /^minmax\(([^,]+),/.exec(width)?.[1] ?? width);
+  return `calc(${widths.join(" + ")})`;
 }

@@ -1,14 +1,15 @@
 import type { SeriesInfo } from "@backtestr/client/page";
-import { createMemo, createSignal, For, type JSX, Match, onCleanup, Show, Switch } from "solid-js";
+import { createMemo, createSignal, For, type JSX, Match, onCleanup, onMount, Show, Switch } from "solid-js";
 import { useApp } from "../../app-context";
 import { Sparkline } from "../../charts/sparkline";
 import { Button } from "../../components/button";
 import { ErrorPanel } from "../../components/error-panel";
 import { TextField } from "../../components/field";
-import { EmptyState, Waiting } from "../../components/states";
+import { EmptyState } from "../../components/states";
 import { type Column, VirtualTable } from "../../components/virtual-table";
 import { count } from "../../format/numbers";
 import { day, range, timeframeMs } from "../../format/times";
+import { WaitingForBroker } from "../../shell/start-broker";
 import { deletions } from "./deletions";
 import { ImportCard } from "./import-card";
 import { importJobs } from "./import-jobs";
@@ -25,6 +26,7 @@ export function DataScreen(props: {
   const app = useApp();
   const imports = importJobs(app);
   const removed = deletions(app);
+  onMount(() => void app.catalogue.refresh()); // another program may have imported something
   const [filter, setFilter] = createSignal("");
   const [dragging, setDragging] = createSignal(false);
   let picker: HTMLInputElement | undefined;
@@ -103,7 +105,7 @@ export function DataScreen(props: {
       <For each={imports.jobs()}>{(job) => <ImportCard job={job} />}</For>
       <Switch>
         <Match when={waiting(app.catalogue.state())}>
-          {(state) => <Waiting what={state().what} since={state().since} />}
+          {(state) => <WaitingForBroker what={state().what} since={state().since} />}
         </Match>
         <Match when={failed(app.catalogue.state())}>
           {(state) => (
@@ -233,7 +235,7 @@ function Catalogue(props: {
     {
       id: "course",
       title: "Course",
-      width: "9rem",
+      width: "8.75rem",
       text: (row) => range(at(row)?.startTime ?? 0, at(row)?.endTime ?? 0),
       render: (row) => <Course series={at(row)} preview={props.previewOf(at(row))} />,
     },
@@ -261,7 +263,7 @@ function Course(props: { readonly series: SeriesInfo | undefined; readonly previ
       {(preview) => (
         <Sparkline
           values={preview().closes}
-          width={112}
+          width={108}
           height={22}
           label={`Closes of ${props.series?.symbol} ${props.series?.timeframe}`}
         />

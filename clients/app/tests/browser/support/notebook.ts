@@ -8,6 +8,7 @@ const PROGRAM = `
 import json, sys
 import backtestr
 client = backtestr.connect(timeout=30)
+state = client.shared_state()
 print("ready", flush=True)
 for line in sys.stdin:
     try:
@@ -49,7 +50,7 @@ export class Notebook {
     return notebook;
   }
 
-  /** Returns the value of an expression in which `client` is its client. Throws what it raises. */
+  /** Returns the value of an expression in which `client` is its client and `state` its shared state. Throws what it raises. */
   async value(expression: string): Promise<unknown> {
     const next = this.#next();
     this.#process.stdin?.write(`${JSON.stringify(expression)}\n`);

@@ -84,7 +84,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
   const [active, setActive] = createSignal<number>(); // a place in the order
 
   const order = createMemo((): Uint32Array => {
-    const rows = props.shown ?? Uint32Array.from({ length: props.rows }, (_, row) => row);
+    const rows = props.shown ?? allRows(props.rows);
     void props.revision;
     const by = sort();
     const column = by === undefined ? undefined : props.columns.find((one) => one.id === by.column);
@@ -280,6 +280,12 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
       </div>
     </div>
   );
+}
+
+function allRows(count: number): Uint32Array {
+  const rows = new Uint32Array(count);
+  for (let row = 0; row < count; row += 1) rows[row] = row;
+  return rows;
 }
 
 /** The width below which a row is scrolled sideways: the sum of the least widths of its tracks. */

@@ -1,22 +1,36 @@
 import type { SeriesInfo } from "@backtestr/client/page";
-import { createMemo, createSignal, For, type JSX, Match, onCleanup, onMount, Show, Switch } from "solid-js";
+import {
+  createMemo,
+  createSignal,
+  For,
+  type JSX,
+  lazy,
+  Match,
+  onCleanup,
+  onMount,
+  Show,
+  Suspense,
+  Switch,
+} from "solid-js";
 import { useApp } from "../../app-context";
 import { Sparkline } from "../../charts/sparkline";
 import { Button } from "../../components/button";
 import { ErrorPanel } from "../../components/error-panel";
 import { TextField } from "../../components/field";
-import { EmptyState } from "../../components/states";
+import { EmptyState, Waiting } from "../../components/states";
 import { type Column, VirtualTable } from "../../components/virtual-table";
 import { count } from "../../format/numbers";
 import { day, range, timeframeMs } from "../../format/times";
 import { WaitingForBroker } from "../../shell/start-broker";
 import { deletions } from "./deletions";
-import { ImportCard } from "./import-card";
 import { importJobs } from "./import-jobs";
 import { createPreviews, type Preview } from "./previews";
 import { sampleFile } from "./sample";
-import { SeriesPanel } from "./series-panel";
 import "./data-screen.css";
+
+// These come when a file or a series is chosen.
+const ImportCard = lazy(async () => ({ default: (await import("./import-card")).ImportCard }));
+const SeriesPanel = lazy(async () => ({ default: (await import("./series-panel")).SeriesPanel }));
 
 /** The catalogue: imports, series, and what one of them has. */
 export function DataScreen(props: {
@@ -102,7 +116,9 @@ export function DataScreen(props: {
       <Show when={dragging()}>
         <div class="drop-hint">Drop files of bars or ticks: CSV and the exports it comes in, Parquet, Arrow.</div>
       </Show>
-      <For each={imports.jobs()}>{(job) => <ImportCard job={job} />}</For>
+      <Suspense fallback={<Waiting what="the code of imports" />}>
+        <For each={imports.jobs()}>{(job) => <ImportCard job={job} />}</For>
+      </Suspense>
       <Switch>
         <Match when={waiting(app.catalogue.state())}>
           {(state) => <WaitingForBroker what={state().what} since={state().since} />}
@@ -156,7 +172,11 @@ export function DataScreen(props: {
                 </div>
               }
             >
-              {(one) => <SeriesPanel series={one} all={series()} preview={previews.of(one)()} remove={removed.start} />}
+              {(one) => (
+                <Suspense fallback={<Waiting what="the code of this part" />}>
+                  <SeriesPanel series={one} all={series()} preview={previews.of(one)()} remove={removed.start} />
+                </Suspense>
+              )}
             </Show>
           </div>
         </Match>

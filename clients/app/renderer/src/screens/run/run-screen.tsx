@@ -57,6 +57,10 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     for (const one of [app.catalogue, app.algorithms]) void one.refresh();
   });
   const untouched = (): boolean => JSON.stringify(draft.value()) === JSON.stringify(EMPTY_DRAFT);
+  const kept = (): string => {
+    if (!draft.unsaved()) return app.connection.status() === "ready" ? "Draft kept by the broker" : "";
+    return app.connection.status() === "ready" ? "Draft kept here" : "Draft kept here until a broker answers";
+  };
   function change(part: Partial<RunDraft>): void {
     draft.change((now) => ({ ...now, ...part }));
     setRefusal(undefined);
@@ -138,7 +142,7 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     <section class="screen run-screen" aria-label="Run">
       <header class="screen-header">
         <h1>Run a backtest</h1>
-        <span class="muted small">{draft.unsaved() ? "Draft kept here" : "Draft kept by the broker"}</span>
+        <span class="muted small">{kept()}</span>
         <div class="actions">
           <Button
             kind="quiet"

@@ -221,7 +221,7 @@ function looks(label: (price: number) => string): Parameters<IChartApi["applyOpt
     },
     grid: { vertLines: { color: chartColour("grid") }, horzLines: { color: chartColour("grid") } },
     localization: { priceFormatter: label },
-    rightPriceScale: { borderVisible: false, minimumWidth: AXIS_PIXELS },
+    rightPriceScale: { borderVisible: false, minimumWidth: AXIS_PIXELS, entireTextOnly: true },
     timeScale: {
       borderVisible: false,
       timeVisible: true,

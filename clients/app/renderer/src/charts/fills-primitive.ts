@@ -18,6 +18,9 @@ const MANY = 1_500;
 /** Pixels within which a fill is hit. */
 const HIT_RADIUS = 8;
 const ARROW = { width: 9, height: 8, gap: 3 };
+/** Where a bar has fewer pixels than this, arrows are smaller, so that the candles are seen. */
+const WIDE_BAR = 4;
+const SMALL_ARROW = { width: 5, height: 5, gap: 2 };
 const STROKE = { width: 2, height: 6, step: 3 };
 /** Cells of strokes in a row and in a column: 2,048 by 3,072 pixels. */
 const CELLS = 1_024;
@@ -35,6 +38,7 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
   /** The number of the drawing that has filled each cell last. */
   readonly #cells = new Int32Array(CELLS * CELLS);
   #stamp = 0;
+  #barPixels = 0;
   #attached: SeriesAttachedParameter<Time> | undefined;
   readonly #drawn: DrawnFills = { first: 0, count: 0, xs: new Float32Array(0), ys: new Float32Array(0) };
   readonly #views: readonly IPrimitivePaneView[] = [
@@ -98,14 +102,15 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
   }
 
   #arrows(context: CanvasRenderingContext2D, first: number, side: number): void {
+    const size = this.#barPixels < WIDE_BAR ? SMALL_ARROW : ARROW;
     context.beginPath();
     for (let place = 0; place < this.#drawn.count; place += 1) {
       if (this.#fills.sides[first + place] !== side) continue;
-      arrow(context, this.#drawn.xs[place] as number, this.#drawn.ys[place] as number, side);
+      arrow(context, this.#drawn.xs[place] as number, this.#drawn.ys[place] as number, side, size);
     }
     // An outline of the surface's colour lifts it off the candle.
     context.strokeStyle = chartColour("surface");
-    context.lineWidth = 2.5;
+    context.lineWidth = size === ARROW ? 2.5 : 1.5;
     context.stroke();
     context.fill();
   }
@@ -143,6 +148,7 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
     if (drawn.count === 0) return;
     const size = barsPerCandle(this.#window.level);
     const pixels = ((right as number) - (left as number)) / 1000;
+    this.#barPixels = pixels / size;
     const perPrice = 1000 / ((below as number) - (top as number));
     for (let place = 0; place < count; place += 1) {
       const logical = ((this.#places[first + place] as number) + 0.5) / size - 0.5 - this.#window.first;
@@ -177,11 +183,11 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
 }
 
 /** Adds an arrow that points at a price: from below for what was bought, from above for what was sold. */
-function arrow(context: CanvasRenderingContext2D, x: number, y: number, side: number): void {
-  const tip = y + side * ARROW.gap;
-  const base = tip + side * ARROW.height;
+function arrow(context: CanvasRenderingContext2D, x: number, y: number, side: number, size: typeof ARROW): void {
+  const tip = y + side * size.gap;
+  const base = tip + side * size.height;
   context.moveTo(x, tip);
-  context.lineTo(x - ARROW.width / 2, base);
-  context.lineTo(x + ARROW.width / 2, base);
+  context.lineTo(x - size.width / 2, base);
+  context.lineTo(x + size.width / 2, base);
   context.closePath();
 }

@@ -17,6 +17,8 @@ import { timeTicks } from "./time-ticks";
 export const AXIS_PIXELS = 84;
 /** The pixels between labels of the x axis. */
 const TICK_PIXELS = 90;
+/** Half of a label's width. */
+const EDGE_PIXELS = 20;
 
 /** A line of a chart. */
 export interface PlotSeries {
@@ -172,7 +174,9 @@ export class SeriesPlot {
 
   #ticks(plot: uPlot): ReturnType<typeof timeTicks> {
     const { axis, range } = this.#options.group;
-    return timeTicks(axis, range.from, range.to, Math.max(2, Math.floor(plot.width / TICK_PIXELS)));
+    const ticks = timeTicks(axis, range.from, range.to, Math.max(2, Math.floor(plot.width / TICK_PIXELS)));
+    // A label that would be cut at the left edge is left out.
+    return ticks.filter(({ at }) => plot.valToPos(at, "x") >= EDGE_PIXELS);
   }
 }
 

@@ -240,7 +240,7 @@ function Metrics(props: SideBySideProps & { onRemove(id: string): void }): JSX.E
         </div>
       </div>
       <div class="compare-scroll" role="group" aria-label="Table of metrics" tabindex={0}>
-        <table class="compare-table">
+        <table class="compare-table" style={{ "--results": String(props.found.length) }}>
           <thead>
             <tr>
               <th scope="col">Metric</th>
@@ -338,7 +338,7 @@ function Configurations(props: SideBySideProps): JSX.Element {
         fallback={<p class="panel-body muted">These results have one and the same configuration.</p>}
       >
         <div class="compare-scroll" role="group" aria-label="Table of configurations" tabindex={0}>
-          <table class="compare-table">
+          <table class="compare-table" style={{ "--results": String(props.found.length) }}>
             <thead>
               <tr>
                 <th scope="col">Value</th>
@@ -352,7 +352,13 @@ function Configurations(props: SideBySideProps): JSX.Element {
                     <th scope="row">
                       <code>{row.path}</code>
                     </th>
-                    <For each={row.values}>{(value) => <td class="mono">{value ?? "—"}</td>}</For>
+                    <For each={row.values}>
+                      {(value) => (
+                        <td class="mono" title={value}>
+                          {value ?? "—"}
+                        </td>
+                      )}
+                    </For>
                   </tr>
                 )}
               </For>

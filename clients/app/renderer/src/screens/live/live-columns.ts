@@ -168,9 +168,16 @@ const MIN_MS = 1_000;
 /** Tells the time that is left from the progress of the last 15 seconds. */
 export class TimeLeft {
   #marks: Mark[] = [];
+  readonly #from: number;
+
+  /** `from` is the progress in percent when the watch begins: what is told of earlier comes faster than it was made. */
+  constructor(from = 0) {
+    this.#from = from;
+  }
 
   /** Notes a progress at a time in milliseconds. */
   note(percent: number, at: number): void {
+    if (percent < this.#from) return;
     const last = this.#marks.at(-1);
     if (last !== undefined && percent < last.percent) this.#marks = [];
     // Ten marks a second are enough.

@@ -29,7 +29,7 @@ export class LiveModel {
   readonly bars = new GrowingBars();
   readonly group: ChartGroup;
   readonly log = new Ring<LogLine>(LOG_LINES);
-  readonly timeLeft = new TimeLeft();
+  readonly timeLeft: TimeLeft;
   points = new EquityPoints();
   /** The bars, as places of the x axis, of the points of the equity curve. */
   places = new Pyramid();
@@ -52,8 +52,9 @@ export class LiveModel {
   #isOver = false;
   readonly #ends: (() => void)[] = [];
 
-  /** Begins to follow. `changed` is called after anything has come, as often as that is. */
-  constructor(client: RemoteClient, id: string, config: RunConfig, changed: () => void) {
+  /** Begins to follow a backtest that has done so many percent. `changed` is called after anything has come, as often as that is. */
+  constructor(client: RemoteClient, id: string, config: RunConfig, percent: number, changed: () => void) {
+    this.timeLeft = new TimeLeft(percent);
     this.#client = client;
     this.config = config;
     this.symbol = config.symbols[0] as string;
@@ -107,6 +108,15 @@ export class LiveModel {
   get revealed(): number {
     const now = this.progress?.currentTime;
     return now === undefined ? 0 : upperBound(this.bars.times, now);
+  }
+
+  /** The milliseconds that are left, by the pace or else by the progress of the last seconds; undefined if not known. */
+  left(): number | undefined {
+    const percent = this.progress?.progressPercent ?? 0;
+    const { pace } = this.config;
+    if (pace === undefined) return this.timeLeft.left();
+    if (percent <= 0 || this.revealed === 0) return undefined;
+    return ((this.revealed / percent) * (100 - percent) * 1000) / pace;
   }
 
   /** Notes a status that the broker has told. */

@@ -42,7 +42,7 @@ export function LiveScreen(props: LiveScreenProps): JSX.Element {
     model.place();
     setDrawn((last) => last + 1);
   });
-  const model = new LiveModel(app.client, props.id, config, () => {
+  const model = new LiveModel(app.client, props.id, config, props.status?.progressPercent ?? 0, () => {
     drawing.request();
     timer ??= setTimeout(() => {
       timer = undefined;
@@ -163,7 +163,7 @@ function State(props: StateProps): JSX.Element {
     if (props.status === "queued") return "It waits for a worker";
     const done = share() === undefined ? "" : percent(share(), 1);
     if (props.status === "paused") return `${done}, paused`;
-    const left = props.model.timeLeft.left();
+    const left = props.model.left();
     return left === undefined ? done : `${done}, about ${seconds(left)} left`;
   };
   const total = (): number => (now().realizedPnL ?? 0) + (now().unrealizedPnL ?? 0);

@@ -94,14 +94,14 @@ $(TS)/dist/index.mjs: $(NODE_MODULES) $(TS)/tsdown.config.ts $(shell find $(TS)/
 	@touch $@
 
 # In the versions of their lock files, and without running their scripts.
-$(APP_MODULES): $(APP)/package.json $(APP)/package-lock.json $(TS)/dist/index.mjs
+$(APP_MODULES): $(APP)/package.json $(APP)/package-lock.json | $(TS)/dist/index.mjs
 	$(IN_APP) ci --ignore-scripts
 	@touch $@
 
 # The page that `backtestr ui` serves, and that a wheel carries if it is there (docs/app.md).
 ui: $(PAGE)
 
-$(PAGE): $(APP_MODULES) $(APP)/vite.config.ts $(shell find $(APP)/renderer -type f)
+$(PAGE): $(APP_MODULES) $(TS)/dist/index.mjs $(APP)/vite.config.ts $(shell find $(APP)/renderer -type f)
 	@$(IN_APP) run build > /dev/null
 	@touch $@
 
@@ -109,7 +109,7 @@ $(PAGE): $(APP_MODULES) $(APP)/vite.config.ts $(shell find $(APP)/renderer -type
 run-ui: setup ui
 	@exec $(BIN)/python -m backtestr ui --start $(ARGS)
 
-$(ELECTRON_MODULES): $(ELECTRON)/package.json $(ELECTRON)/package-lock.json $(APP_MODULES)
+$(ELECTRON_MODULES): $(ELECTRON)/package.json $(ELECTRON)/package-lock.json | $(APP_MODULES)
 	$(IN_ELECTRON) ci --ignore-scripts
 	@touch $@
 

@@ -8,6 +8,7 @@ export default defineConfig({
     // Whatever takes longer than this hangs, also on a busy machine.
     testTimeout: 60_000,
     hookTimeout: 180_000,
+    expect: { poll: { timeout: 20_000, interval: 50 } },
     // The files share one broker, one browser and two cores.
     maxWorkers: 1,
     passWithNoTests: false,

@@ -50,6 +50,11 @@ export function createApp(host: Host, go: (route: Route) => void): App {
     for (const one of [catalogue, algorithms, backtests]) void one.refresh();
     drafts.flush();
   });
+  // The broker tells nobody of imports and registrations by other programs; whoever comes back to the page sees them.
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState !== "visible" || connection.status() !== "ready") return;
+    for (const one of [catalogue, algorithms, backtests]) void one.refresh();
+  });
   window.addEventListener("pagehide", () => drafts.flush());
   return { host, client, connection, catalogue, algorithms, backtests, drafts, notices, go };
 }

@@ -19,6 +19,7 @@ import { AppProvider, createApp } from "./app-context";
 import { Dialog } from "./components/dialog";
 import { ErrorPanel } from "./components/error-panel";
 import { EmptyState, Waiting } from "./components/states";
+import { setTheme, THEMES, theme } from "./design/theme";
 import type { Host } from "./host/host";
 import { formatRoute, parseRoute, type Route } from "./routes";
 import { CommandPalette } from "./shell/command-palette";
@@ -125,10 +126,21 @@ export function AppShell(props: { readonly host: Host }): JSX.Element {
               )}
             </For>
           </ul>
-          <button type="button" class="place palette-opener" aria-label="Commands" onClick={() => setPaletteOpen(true)}>
-            <span>Commands</span>
-            <kbd>{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>
-          </button>
+          <div class="navigation-foot">
+            <button
+              type="button"
+              class="place"
+              aria-label={`Theme: ${theme()}; change it`}
+              onClick={() => setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length] ?? "system")}
+            >
+              <span class="theme-name">Theme: {theme()}</span>
+              <span aria-hidden="true">{{ system: "◐", light: "○", dark: "●" }[theme()]}</span>
+            </button>
+            <button type="button" class="place palette-opener" onClick={() => setPaletteOpen(true)}>
+              <span>Commands</span>
+              <kbd>{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>
+            </button>
+          </div>
         </nav>
         <main ref={main} id="main" class="main" tabindex={-1} aria-label={TITLES[route().screen]}>
           <ErrorBoundary fallback={(error, reset) => <Broken error={error} reset={reset} route={route()} />}>

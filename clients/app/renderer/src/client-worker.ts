@@ -9,6 +9,9 @@ import { connectWebSocket, type Port, serveClient } from "@backtestr/client/page
 const tunnel = new URL("/tunnel", self.location.origin);
 tunnel.protocol = tunnel.protocol === "https:" ? "wss:" : "ws:";
 
-connectWebSocket(tunnel, { clientName: "backtestr app", waitForBroker: false }).then((client) =>
+// Somebody looks at it, and trying again costs little on loopback.
+const recovery = { maxDelayMs: 2_000 };
+
+connectWebSocket(tunnel, { clientName: "backtestr app", waitForBroker: false, recovery }).then((client) =>
   serveClient(self as unknown as Port, client),
 );

@@ -19,7 +19,9 @@ export function serveWindows(parent: ParentPort, options: ConnectOptions = {}): 
 }
 
 async function serve(port: Port, parent: ParentPort, options: ConnectOptions): Promise<void> {
-  const client = await connect({ clientName: "backtestr app", ...options, waitForBroker: false });
+  // Somebody looks at it, and trying again costs little on this machine.
+  const recovery = { maxDelayMs: 2_000 };
+  const client = await connect({ clientName: "backtestr app", recovery, ...options, waitForBroker: false });
   const tell = (): void => parent.postMessage({ type: "status", status: client.status });
   client.on("status", tell);
   tell();

@@ -108,10 +108,7 @@ export class CandlePlot {
   /** Takes other fills, in the order of their times. */
   setFills(fills: FillColumns = NO_FILLS): void {
     const times = this.#options.source.times();
-    this.#fills.setFills(
-      fills,
-      fills.times.map((time) => upperBound(times, time) - 1),
-    );
+    this.#fills.setFills(fills, fills.places ?? fills.times.map((time) => upperBound(times, time) - 1));
   }
 
   /** Marks the fills of a trade; -1 of none. */
@@ -224,7 +221,7 @@ function looks(label: (price: number) => string): Parameters<IChartApi["applyOpt
     },
     grid: { vertLines: { color: chartColour("grid") }, horzLines: { color: chartColour("grid") } },
     localization: { priceFormatter: label },
-    rightPriceScale: { borderVisible: false, minimumWidth: AXIS_PIXELS },
+    rightPriceScale: { borderVisible: false, minimumWidth: AXIS_PIXELS, entireTextOnly: true },
     timeScale: {
       borderVisible: false,
       timeVisible: true,

@@ -77,7 +77,7 @@ export function ChartFrame(props: ChartFrameProps): JSX.Element {
   return (
     <figure class="chart panel" data-testid={props.testId} data-state={state().kind} aria-labelledby={`${id}-title`}>
       <div class="panel-header chart-header">
-        <h3 id={`${id}-title`}>{props.title}</h3>
+        <h2 id={`${id}-title`}>{props.title}</h2>
         <Show when={props.definition}>
           <Definition term={props.title} mark>
             {props.definition}
@@ -107,7 +107,7 @@ export function ChartFrame(props: ChartFrameProps): JSX.Element {
             <Show when={props.group}>{(group) => <ZoomButtons group={group()} title={props.title} />}</Show>
             <For each={props.actions}>
               {(one) => (
-                <Button kind="quiet" class="small" title={one.title} aria-label={one.title} onClick={one.run}>
+                <Button title={one.title} aria-label={one.title} onClick={one.run}>
                   {one.label}
                 </Button>
               )}
@@ -184,27 +184,13 @@ function ZoomButtons(props: { readonly group: ChartGroup; readonly title: string
   };
   return (
     <>
-      <Button
-        kind="quiet"
-        class="small"
-        aria-label={`Zoom in: ${props.title}`}
-        title="Zoom in (+)"
-        onClick={() => zoom(0.5)}
-      >
+      <Button aria-label={`Zoom in: ${props.title}`} title="Zoom in (+)" onClick={() => zoom(0.5)}>
         +
       </Button>
-      <Button
-        kind="quiet"
-        class="small"
-        aria-label={`Zoom out: ${props.title}`}
-        title="Zoom out (−)"
-        onClick={() => zoom(2)}
-      >
+      <Button aria-label={`Zoom out: ${props.title}`} title="Zoom out (−)" onClick={() => zoom(2)}>
         −
       </Button>
       <Button
-        kind="quiet"
-        class="small"
         aria-label={`Show all: ${props.title}`}
         title="Show all (0)"
         onClick={() => props.group.show(props.group.bounds)}

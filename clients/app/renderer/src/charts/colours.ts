@@ -2,6 +2,7 @@
 
 import { type ColourName, colour } from "../design/palette";
 import { onColours } from "../design/theme";
+import { withOpacity } from "./opacity";
 
 const known = new Map<ColourName, string>();
 // It is the first to hear of a change, before any chart draws again.
@@ -20,11 +21,4 @@ export function chartColour(name: ColourName): string {
 /** Returns a colour of the present theme with an opacity from 0 to 1. */
 export function faint(name: ColourName, opacity: number): string {
   return withOpacity(chartColour(name), opacity);
-}
-
-/** Returns a colour `rgb(…)` with an opacity; any other text as it is. */
-export function withOpacity(rgb: string, opacity: number): string {
-  return rgb.replace(/^rgb\(([^)]*)\)$/, (_, inner: string) =>
-    inner.includes(",") ? `rgba(${inner}, ${opacity})` : `rgb(${inner} / ${opacity})`,
-  );
 }

@@ -14,6 +14,8 @@ export interface FillColumns {
   readonly opens: Int32Array;
   /** The row of the trade that each closed; -1 of none. A reversal closes one and opens another. */
   readonly closes: Int32Array;
+  /** The number of the bar in which each lies, where it is known already. */
+  readonly places?: Float64Array | undefined;
 }
 
 /** Fills without a place in a chart. */

@@ -1,4 +1,4 @@
-/** Fills over candles, as a primitive of lightweight-charts: those in view are found by binary search and drawn as one path a side. */
+/** Fills over candles, as a primitive of lightweight-charts: those in view are found by binary search and drawn as arrows, or as strokes where they are many. */
 
 import type {
   IPrimitivePaneRenderer,
@@ -18,7 +18,12 @@ const MANY = 1_500;
 /** Pixels within which a fill is hit. */
 const HIT_RADIUS = 8;
 const ARROW = { width: 9, height: 8, gap: 3 };
-const STROKE = { width: 2, height: 6 };
+/** Where a bar has fewer pixels than this, arrows are smaller, so that the candles are seen. */
+const WIDE_BAR = 4;
+const SMALL_ARROW = { width: 5, height: 5, gap: 2 };
+const STROKE = { width: 2, height: 6, step: 3 };
+/** Cells of strokes in a row and in a column: 2,048 by 3,072 pixels. */
+const CELLS = 1_024;
 
 type Target = Parameters<IPrimitivePaneRenderer["draw"]>[0];
 
@@ -30,6 +35,10 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
   #window: CandleWindow = { level: 0, first: 0, end: 0 };
   #range = { from: 0, to: 0 };
   #selected = -1;
+  /** The number of the drawing that has filled each cell last. */
+  readonly #cells = new Int32Array(CELLS * CELLS);
+  #stamp = 0;
+  #barPixels = 0;
   #attached: SeriesAttachedParameter<Time> | undefined;
   readonly #drawn: DrawnFills = { first: 0, count: 0, xs: new Float32Array(0), ys: new Float32Array(0) };
   readonly #views: readonly IPrimitivePaneView[] = [
@@ -83,26 +92,43 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
       context.scale(horizontalPixelRatio, verticalPixelRatio);
       const isMany = end - first > MANY;
       for (const side of [1, -1]) {
-        context.beginPath();
-        for (let place = 0; place < this.#drawn.count; place += 1) {
-          if (this.#fills.sides[first + place] !== side) continue;
-          const [x, y] = [this.#drawn.xs[place] as number, this.#drawn.ys[place] as number];
-          if (isMany)
-            context.rect(x - STROKE.width / 2, side === 1 ? y : y - STROKE.height, STROKE.width, STROKE.height);
-          else arrow(context, x, y, side);
-        }
-        // An outline of the surface's colour lifts it off the candle.
-        if (!isMany) {
-          context.strokeStyle = chartColour("surface");
-          context.lineWidth = 2.5;
-          context.stroke();
-        }
         context.fillStyle = chartColour(side === 1 ? "series-1" : "series-4");
-        context.fill();
+        if (isMany) this.#strokes(context, first, side);
+        else this.#arrows(context, first, side);
       }
       if (this.#selected >= 0) this.#mark(context, first);
       context.restore();
     });
+  }
+
+  #arrows(context: CanvasRenderingContext2D, first: number, side: number): void {
+    const size = this.#barPixels < WIDE_BAR ? SMALL_ARROW : ARROW;
+    context.beginPath();
+    for (let place = 0; place < this.#drawn.count; place += 1) {
+      if (this.#fills.sides[first + place] !== side) continue;
+      arrow(context, this.#drawn.xs[place] as number, this.#drawn.ys[place] as number, side, size);
+    }
+    // An outline of the surface's colour lifts it off the candle.
+    context.strokeStyle = chartColour("surface");
+    context.lineWidth = size === ARROW ? 2.5 : 1.5;
+    context.stroke();
+    context.fill();
+  }
+
+  /** Draws a stroke for each cell of a few pixels that has a fill: many fills of one place look as one does. */
+  #strokes(context: CanvasRenderingContext2D, first: number, side: number): void {
+    this.#stamp += 1;
+    for (let place = 0; place < this.#drawn.count; place += 1) {
+      if (this.#fills.sides[first + place] !== side) continue;
+      const x = Math.round((this.#drawn.xs[place] as number) / STROKE.width);
+      const y = Math.round((this.#drawn.ys[place] as number) / STROKE.step);
+      if (x < 0 || x >= CELLS || y < 0 || y >= CELLS) continue;
+      const cell = y * CELLS + x;
+      if (this.#cells[cell] === this.#stamp) continue;
+      this.#cells[cell] = this.#stamp;
+      const top = y * STROKE.step - (side === 1 ? 0 : STROKE.height);
+      context.fillRect(x * STROKE.width - STROKE.width / 2, top, STROKE.width, STROKE.height);
+    }
   }
 
   /** Notes where the fills are drawn. Both scales are linear, so two points of each give all. */
@@ -122,6 +148,7 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
     if (drawn.count === 0) return;
     const size = barsPerCandle(this.#window.level);
     const pixels = ((right as number) - (left as number)) / 1000;
+    this.#barPixels = pixels / size;
     const perPrice = 1000 / ((below as number) - (top as number));
     for (let place = 0; place < count; place += 1) {
       const logical = ((this.#places[first + place] as number) + 0.5) / size - 0.5 - this.#window.first;
@@ -156,11 +183,11 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
 }
 
 /** Adds an arrow that points at a price: from below for what was bought, from above for what was sold. */
-function arrow(context: CanvasRenderingContext2D, x: number, y: number, side: number): void {
-  const tip = y + side * ARROW.gap;
-  const base = tip + side * ARROW.height;
+function arrow(context: CanvasRenderingContext2D, x: number, y: number, side: number, size: typeof ARROW): void {
+  const tip = y + side * size.gap;
+  const base = tip + side * size.height;
   context.moveTo(x, tip);
-  context.lineTo(x - ARROW.width / 2, base);
-  context.lineTo(x + ARROW.width / 2, base);
+  context.lineTo(x - size.width / 2, base);
+  context.lineTo(x + size.width / 2, base);
   context.closePath();
 }

@@ -14,7 +14,7 @@ export function HeatMap(props: { readonly years: readonly YearOfReturns[]; reado
   return (
     <section class="panel heat-map" data-testid={props.testId} aria-label="Returns of months">
       <div class="panel-header chart-header">
-        <h3>Returns of months</h3>
+        <h2>Returns of months</h2>
         <Definition term="Returns of months" mark>
           {MONTHLY_FORMULA}
         </Definition>

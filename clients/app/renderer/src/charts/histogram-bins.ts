@@ -8,6 +8,8 @@ export interface Bin {
 }
 
 const MAX_BINS = 60;
+/** No bin is narrower: what differs by less is rounding. */
+const LEAST_WIDTH = 1e-12;
 
 /** The formula, for readers. */
 export const HISTOGRAM_FORMULA =
@@ -38,11 +40,11 @@ export function binned(values: ArrayLike<number>): readonly Bin[] {
 function widthOf(sorted: Float64Array, low: number, high: number): number {
   const spread = high - low;
   const largest = Math.max(Math.abs(low), Math.abs(high));
-  if (spread === 0 || spread < largest * 1e-9) return nice(largest === 0 ? 1 : largest);
+  if (spread === 0 || spread < largest * 1e-9) return nice(largest === 0 ? 1 : Math.max(LEAST_WIDTH, largest));
   const quartile = (share: number): number => sorted[Math.floor(share * (sorted.length - 1))] as number;
   const wanted = (2 * (quartile(0.75) - quartile(0.25))) / Math.cbrt(sorted.length);
   // Two bins are cut at the edges, and the rounding to a nice width may halve it.
-  return nice(Math.max(wanted, spread / (MAX_BINS - 2), Number.MIN_VALUE * 1e10));
+  return nice(Math.max(wanted, spread / (MAX_BINS - 2), LEAST_WIDTH));
 }
 
 /** Returns the least of 1, 2, 5 and 10 times a power of ten that is at least `width`. */

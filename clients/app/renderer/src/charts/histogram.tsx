@@ -44,7 +44,7 @@ export function Histogram(props: HistogramProps): JSX.Element {
   return (
     <figure class="chart panel histogram" data-testid={props.testId}>
       <div class="panel-header chart-header">
-        <h3>{props.title}</h3>
+        <h2>{props.title}</h2>
         <Definition term={props.title} mark>
           {HISTOGRAM_FORMULA}
         </Definition>

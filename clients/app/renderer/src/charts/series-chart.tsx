@@ -5,7 +5,7 @@ import { moment as momentText } from "../format/times";
 import { type ChartAction, ChartFrame, type ChartState } from "./chart-frame";
 import type { ChartGroup } from "./chart-group";
 import { Coalesced } from "./frame";
-import { type PlotSeries, SeriesPlot } from "./series-plot";
+import { type PlotOptions, type PlotSeries, SeriesPlot } from "./series-plot";
 import { readIndex, steppedPlace } from "./series-readout";
 import { factsOf, summaryOf } from "./summary";
 
@@ -20,7 +20,7 @@ export interface SeriesChartProps {
   /** The text of a value in the legend. */
   readonly format: (value: number) => string;
   /** The text of a label of the y axis; that of `format` without it. */
-  readonly label?: ((value: number) => string) | undefined;
+  readonly label?: PlotOptions["label"] | undefined;
   readonly isFromZero?: boolean | undefined;
   readonly state?: ChartState | undefined;
   readonly note?: JSX.Element | undefined;

@@ -14,9 +14,11 @@ import { lowerBound, upperBound } from "./search";
 import { timeTicks } from "./time-ticks";
 
 /** The pixels of the price axis of every chart, so that their x axes stand below each other. */
-export const AXIS_PIXELS = 72;
+export const AXIS_PIXELS = 84;
 /** The pixels between labels of the x axis. */
 const TICK_PIXELS = 90;
+/** Half of a label's width. */
+const EDGE_PIXELS = 20;
 
 /** A line of a chart. */
 export interface PlotSeries {
@@ -34,8 +36,8 @@ export interface PlotSeries {
 export interface PlotOptions {
   readonly group: ChartGroup;
   readonly series: readonly PlotSeries[];
-  /** The text of a label of the y axis. */
-  readonly label: (value: number) => string;
+  /** The text of a label of the y axis; `step` is the difference between two labels. */
+  readonly label: (value: number, step: number) => string;
   /** Keeps zero in view. */
   readonly isFromZero?: boolean | undefined;
 }
@@ -47,7 +49,6 @@ export class SeriesPlot {
   readonly #plot: uPlot;
   readonly #drawing: Coalesced;
   readonly #ends: (() => void)[] = [];
-  #y: [number, number] = [0, 1];
 
   constructor(host: HTMLElement, options: PlotOptions) {
     this.#host = host;
@@ -98,7 +99,6 @@ export class SeriesPlot {
     const { group, series } = this.#options;
     const { from, to } = group.range;
     const pixels = this.#plot.bbox.width > 0 ? this.#plot.bbox.width : this.#plot.width;
-    this.#y = this.#extremes(from, to);
     const parts = byColumn(series).map(({ xs, own }) => ({
       own,
       shown: envelope(
@@ -110,7 +110,9 @@ export class SeriesPlot {
     const data = joined(parts, series.length);
     this.#plot.batch(() => {
       this.#plot.setData(data, false);
+      const [min, max] = this.#extremes(from, to);
       this.#plot.setScale("x", { min: from, max: to });
+      this.#plot.setScale("y", { min, max });
     });
   }
 
@@ -142,7 +144,7 @@ export class SeriesPlot {
       cursor: { show: false },
       scales: {
         x: { time: false, auto: false, min: group.range.from, max: group.range.to },
-        y: { auto: false, range: () => this.#y },
+        y: { auto: false, min: 0, max: 1 },
       },
       axes: [
         {
@@ -153,7 +155,7 @@ export class SeriesPlot {
           splits: (plot) => this.#ticks(plot).map(({ at }) => at),
           values: (plot) => this.#ticks(plot).map(({ text }) => text),
         },
-        { ...axis, grid, side: 1, size: AXIS_PIXELS, gap: 6, space: 28, values: (_, splits) => splits.map(label) },
+        { ...axis, grid, side: 1, size: AXIS_PIXELS, gap: 6, space: 28, values: (_, splits) => labels(splits, label) },
       ],
       series: [{}, ...series.map((one) => this.#uplotSeries(one))],
     };
@@ -172,8 +174,15 @@ export class SeriesPlot {
 
   #ticks(plot: uPlot): ReturnType<typeof timeTicks> {
     const { axis, range } = this.#options.group;
-    return timeTicks(axis, range.from, range.to, Math.max(2, Math.floor(plot.width / TICK_PIXELS)));
+    const ticks = timeTicks(axis, range.from, range.to, Math.max(2, Math.floor(plot.width / TICK_PIXELS)));
+    // A label that would be cut at the left edge is left out.
+    return ticks.filter(({ at }) => plot.valToPos(at, "x") >= EDGE_PIXELS);
   }
+}
+
+function labels(splits: readonly number[], label: PlotOptions["label"]): string[] {
+  const step = splits.length > 1 ? Math.abs((splits[1] as number) - (splits[0] as number)) : Math.abs(splits[0] ?? 1);
+  return splits.map((value) => label(value, step));
 }
 
 function empty(series: number): uPlot.AlignedData {

@@ -1,7 +1,7 @@
 import { BacktestrError } from "@backtestr/client/page";
 import { For, type JSX, Show } from "solid-js";
 import { HostError } from "../host/host";
-import { Button } from "./button";
+import { Button, LinkButton } from "./button";
 import "./states.css";
 
 /** A button that may help against an error. */
@@ -42,6 +42,23 @@ function adviceOf(error: unknown): readonly Advice[] {
   return error instanceof BacktestrError || error instanceof HostError ? error.recoveryActions : [];
 }
 
+/** The screens where advice of the broker can be followed, by the name of the advice. */
+const PLACES: { readonly [action: string]: readonly [label: string, hash: string] } = {
+  import_data: ["Import a file", "#/data"],
+  list_data: ["See the data", "#/data"],
+  fix_algorithm: ["See the algorithms", "#/algorithms"],
+  free_space: ["See the results", "#/runs"],
+};
+
+function placesOf(error: unknown): readonly (readonly [label: string, hash: string])[] {
+  const here = window.location.hash;
+  const found = adviceOf(error).flatMap((one) => {
+    const place = PLACES[one.action];
+    return place === undefined || here.startsWith(place[1]) ? [] : [place];
+  });
+  return found;
+}
+
 function detailsOf(error: unknown): readonly (readonly [string, string])[] {
   if (!(error instanceof BacktestrError) || error.details === null) return [];
   return Object.entries(error.details).map(([name, value]) => [
@@ -74,9 +91,10 @@ export function ErrorPanel(props: ErrorPanelProps): JSX.Element {
           </For>
         </ul>
       </Show>
-      <Show when={(props.actions?.length ?? 0) > 0}>
+      <Show when={(props.actions?.length ?? 0) + placesOf(props.error).length > 0}>
         <div class="actions">
           <For each={props.actions}>{(one) => <Button onClick={() => one.run()}>{one.label}</Button>}</For>
+          <For each={placesOf(props.error)}>{([label, hash]) => <LinkButton href={hash}>{label}</LinkButton>}</For>
         </div>
       </Show>
       <Show when={detailsOf(props.error).length > 0}>
@@ -85,7 +103,7 @@ export function ErrorPanel(props: ErrorPanelProps): JSX.Element {
           <For each={detailsOf(props.error)}>
             {([name, value]) => (
               <>
-                <h3>{name}</h3>
+                <strong>{name}</strong>
                 <pre tabindex={0}>{value}</pre>
               </>
             )}

@@ -105,6 +105,8 @@ export interface NumberFieldProps extends FieldProps {
   readonly value: string;
   onInput(value: string): void;
   readonly placeholder?: string | undefined;
+  /** The value that an empty field has; it is shown as such. */
+  readonly initial?: string | undefined;
   /** What stands behind the number, such as `%`. */
   readonly unit?: string | undefined;
   /** The step of the arrow keys; 1 without it. Bounds keep the arrow keys within them, typing is free. */
@@ -120,7 +122,7 @@ export function NumberField(props: NumberFieldProps): JSX.Element {
   function move(event: KeyboardEvent): void {
     const direction = event.key === "ArrowUp" ? 1 : event.key === "ArrowDown" ? -1 : 0;
     if (direction === 0) return;
-    const from = Number(props.value === "" ? (props.placeholder ?? "0") : props.value);
+    const from = Number(props.value === "" ? (props.initial ?? "0") : props.value);
     if (!Number.isFinite(from)) return;
     event.preventDefault();
     const step = (props.step ?? 1) * (event.shiftKey ? 10 : 1);
@@ -131,14 +133,20 @@ export function NumberField(props: NumberFieldProps): JSX.Element {
     <Field {...props}>
       {(ids) => (
         <div class="input-with-unit">
+          <Show when={props.initial !== undefined && props.value === ""}>
+            <span class="input-default" aria-hidden="true">
+              default
+            </span>
+          </Show>
           <input
             id={ids.id}
             class="input number"
+            classList={{ "has-default": props.initial !== undefined }}
             type="text"
             inputmode="decimal"
             name={props.name}
             value={props.value}
-            placeholder={props.placeholder}
+            placeholder={props.initial ?? props.placeholder}
             disabled={props.disabled}
             autocomplete="off"
             aria-describedby={ids.describedBy}

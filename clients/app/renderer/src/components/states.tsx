@@ -70,7 +70,10 @@ export interface ProgressProps {
 export function Progress(props: ProgressProps): JSX.Element {
   return (
     <div class="progress">
-      <progress aria-label={props.label} max={1} value={props.share} />
+      {/* A bar without a value is one whose progress is not known; to set its value to undefined throws. */}
+      <Show when={props.share !== undefined} fallback={<progress aria-label={props.label} max={1} />}>
+        <progress aria-label={props.label} max={1} value={props.share ?? 0} />
+      </Show>
       <Show when={props.text}>
         <span class="small muted">{props.text}</span>
       </Show>

@@ -66,6 +66,8 @@ export interface VirtualTableProps {
   readonly rowClass?: ((row: number) => string) | undefined;
 }
 
+/** The track of a column without a width. */
+const TRACK = "minmax(6rem, 1fr)";
 const ROW_REM = 1.75;
 /** Milliseconds of rest after which the scroll bar is put to where the rows are. */
 const SETTLED_MS = 150;
@@ -82,7 +84,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
   const [active, setActive] = createSignal<number>(); // a place in the order
 
   const order = createMemo((): Uint32Array => {
-    const rows = props.shown ?? Uint32Array.from({ length: props.rows }, (_, row) => row);
+    const rows = props.shown ?? allRows(props.rows);
     void props.revision;
     const by = sort();
     const column = by === undefined ? undefined : props.columns.find((one) => one.id === by.column);
@@ -93,7 +95,8 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
   const count = (): number => order().length;
   const seen = createMemo<Sight>(() => {
     const furthest = Math.max(0, count() * rowHeight - viewHeight());
-    return sight(Math.min(offset(), furthest), scrollTop(), count(), rowHeight, viewHeight());
+    const lowest = Math.max(0, contentHeight(count(), rowHeight) - viewHeight());
+    return sight(Math.min(offset(), furthest), Math.min(scrollTop(), lowest), count(), rowHeight, viewHeight());
   });
   const drawn = createMemo(() => Array.from(order().subarray(seen().first, seen().end)));
   const places = createMemo(() => new Map(drawn().map((row, at) => [row, seen().first + at])));
@@ -175,7 +178,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
       places().get(row) === active() && active() !== undefined ? "active" : "",
       props.selected === row ? "selected" : "",
     ].join(" ");
-  const tracks = (): string => props.columns.map((one) => one.width ?? "minmax(6rem, 1fr)").join(" ");
+  const tracks = (): string => props.columns.map((one) => one.width ?? TRACK).join(" ");
 
   onMount(() => {
     const watch = new ResizeObserver(() => {
@@ -212,6 +215,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
       tabindex={0}
       style={{
         "--columns": tracks(),
+        "--least": leastWidth(props.columns),
         "--visible": String(1.15 + Math.max(1, Math.min(count(), props.visibleRows ?? 20))),
       }}
       onScroll={scrolled}
@@ -260,7 +264,11 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
               >
                 <For each={props.columns}>
                   {(column) => (
-                    <div class={`table-cell ${column.align ?? ""} ${column.class?.(row) ?? ""}`} role="gridcell">
+                    <div
+                      class={`table-cell ${column.align ?? ""} ${column.class?.(row) ?? ""}`}
+                      role="gridcell"
+                      title={column.text(row)}
+                    >
                       {column.render === undefined ? column.text(row) : column.render(row)}
                     </div>
                   )}
@@ -272,4 +280,16 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
       </div>
     </div>
   );
+}
+
+function allRows(count: number): Uint32Array {
+  const rows = new Uint32Array(count);
+  for (let row = 0; row < count; row += 1) rows[row] = row;
+  return rows;
+}
+
+/** The width below which a row is scrolled sideways: the sum of the least widths of its tracks. */
+function leastWidth(columns: readonly Column[]): string {
+  const widths = columns.map(({ width = TRACK }) => /^minmax\(([^,]+),/.exec(width)?.[1] ?? width);
+  return `calc(${widths.join(" + ")})`;
 }

@@ -7,7 +7,8 @@ function grouped(value: number, digits: number): string {
 }
 
 function signed(text: string): string {
-  return text.startsWith("-") ? `−${text.slice(1)}` : text;
+  if (!text.startsWith("-")) return text;
+  return /[1-9]/.test(text) ? `−${text.slice(1)}` : text.slice(1); // −0.00 is 0.00
 }
 
 function missing(value: number | null | undefined): value is null | undefined {

@@ -1,9 +1,9 @@
 import { createSignal, For, type JSX, onCleanup, Show } from "solid-js";
 import { useApp } from "../app-context";
-import { Button } from "../components/button";
 import { Definition } from "../components/definition";
 import { bytes, compact, count } from "../format/numbers";
 import { duration } from "../format/times";
+import { StartBroker } from "./start-broker";
 import { connectionWords, healthWords, type Words, workerWords } from "./status-words";
 import "./status-bar.css";
 
@@ -36,7 +36,9 @@ export function StatusBar(): JSX.Element {
     <footer class="status-bar">
       <Light label="Connection" words={link()} />
       <Show when={link().sense === "bad"}>
-        <StartBroker />
+        <span class="status-start">
+          <StartBroker />
+        </span>
       </Show>
       <Show when={connection.status() === "ready" ? connection.health() : undefined}>
         {(status) => (
@@ -111,37 +113,4 @@ function Repairs(): JSX.Element {
       )}
     </Show>
   );
-}
-
-function StartBroker(): JSX.Element {
-  const { host, connection, notices } = useApp();
-  const [starting, setStarting] = createSignal(false);
-  async function start(): Promise<void> {
-    setStarting(true);
-    try {
-      await host.startBroker();
-      notices.show("The broker runs. It stays when this page is closed.");
-    } catch (error) {
-      notices.show(error instanceof Error ? error.message : String(error), { kind: "error" });
-    }
-    setStarting(false);
-  }
-  return (
-    <span class="status-start">
-      <Show when={connection.session()?.brokerMayBeStarted === true && connection.hostState().kind === "reachable"}>
-        <Button kind="primary" busy={starting()} onClick={() => void start()}>
-          {starting() ? "Starting the broker" : "Start a broker"}
-        </Button>
-      </Show>
-      <Show when={connection.hostState().kind === "reachable"} fallback={<span>{link(connection.hostState())}</span>}>
-        <span class="muted">
-          or in a terminal: <code>backtestr run</code>
-        </span>
-      </Show>
-    </span>
-  );
-}
-
-function link(state: { readonly kind: string; readonly message?: string }): string {
-  return state.message ?? "";
 }

@@ -11,16 +11,19 @@ export async function picture(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), animations: "disabled" });
 }
 
-/** Fails by every violation of a rule of axe, named with the elements that violate it. */
-export async function expectAccessible(page: Page, what: string): Promise<void> {
+/** Fails by every violation of a rule of axe, of all or of those named, with the elements that violate it. */
+export async function expectAccessible(page: Page, what: string, rules?: string[]): Promise<void> {
   await page.evaluate(axe.source); // by the debugger's way: the page's policy lets no script in
-  const violations = await page.evaluate(async () => {
-    const found = await (window as unknown as { axe: typeof axe }).axe.run(document, { resultTypes: ["violations"] });
+  const violations = await page.evaluate(async (only) => {
+    const found = await (window as unknown as { axe: typeof axe }).axe.run(document, {
+      resultTypes: ["violations"],
+      ...(only === undefined ? {} : { runOnly: { type: "rule", values: only } }),
+    });
     return found.violations.map((one) => ({
       rule: `${one.id}: ${one.help}`,
       elements: one.nodes.slice(0, 5).map((node) => `${node.target.join(" ")} ${node.failureSummary ?? ""}`),
     }));
-  });
+  }, rules);
   expect(violations, `violations of accessibility: ${what}`).toEqual([]);
 }
 
@@ -29,12 +32,17 @@ export async function expectNothingLost(page: Page, what: string): Promise<void>
   const lost = await page.evaluate(() => {
     const found: string[] = [];
     const name = (one: Element): string => `${one.tagName.toLowerCase()}.${[...one.classList].join(".")}`;
-    for (const one of [document.documentElement, ...document.querySelectorAll(".main, .navigation, .status-bar")]) {
-      if (one.scrollWidth > one.clientWidth + 1) {
-        found.push(`${name(one)} scrolls sideways: ${one.scrollWidth} > ${one.clientWidth}`);
-      }
-    }
     const seen = document.documentElement.clientWidth;
+    for (const one of [document.documentElement, ...document.querySelectorAll(".main, .navigation, .status-bar")]) {
+      if (one.scrollWidth <= one.clientWidth + 1) continue;
+      const wide = [...one.querySelectorAll("*")].filter(
+        (inner) => inner.getBoundingClientRect().right > seen + 1 && !inner.closest(".table, [data-scrolls], pre"),
+      );
+      const first = wide
+        .slice(0, 3)
+        .map((inner) => `${name(inner)} to ${Math.round(inner.getBoundingClientRect().right)}`);
+      found.push(`${name(one)} scrolls sideways: ${one.scrollWidth} > ${one.clientWidth}; ${first.join(", ")}`);
+    }
     for (const one of document.querySelectorAll("button, a[href], input, select, textarea, h1, h2")) {
       const box = one.getBoundingClientRect();
       if (

@@ -4,7 +4,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { Broker, PYTHON, QUICK, ROOT, until } from "../../../../typescript/tests/support/broker";
 
-const PROGRAM = "from backtestr.cli.app import main; main()";
 const LINK = /http:\/\/127\.0\.0\.1:\d+\/\?token=\S+/;
 const END_MS = 15_000;
 
@@ -24,7 +23,7 @@ export class UiServer {
   #output = "";
 
   constructor(environment: NodeJS.ProcessEnv, args: readonly string[] = []) {
-    this.#process = spawn(PYTHON, ["-c", PROGRAM, "ui", "--no-browser", ...args], {
+    this.#process = spawn(PYTHON, ["-m", "backtestr", "ui", "--no-browser", ...args], {
       cwd: ROOT,
       env: environment,
       stdio: ["ignore", "pipe", "pipe"],

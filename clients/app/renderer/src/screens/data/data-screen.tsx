@@ -1,5 +1,17 @@
 import type { SeriesInfo } from "@backtestr/client/page";
-import { createMemo, createSignal, For, type JSX, Match, onCleanup, Show, Switch } from "solid-js";
+import {
+  createMemo,
+  createSignal,
+  For,
+  type JSX,
+  lazy,
+  Match,
+  onCleanup,
+  onMount,
+  Show,
+  Suspense,
+  Switch,
+} from "solid-js";
 import { useApp } from "../../app-context";
 import { Sparkline } from "../../charts/sparkline";
 import { Button } from "../../components/button";
@@ -9,13 +21,16 @@ import { EmptyState, Waiting } from "../../components/states";
 import { type Column, VirtualTable } from "../../components/virtual-table";
 import { count } from "../../format/numbers";
 import { day, range, timeframeMs } from "../../format/times";
+import { WaitingForBroker } from "../../shell/start-broker";
 import { deletions } from "./deletions";
-import { ImportCard } from "./import-card";
 import { importJobs } from "./import-jobs";
 import { createPreviews, type Preview } from "./previews";
 import { sampleFile } from "./sample";
-import { SeriesPanel } from "./series-panel";
 import "./data-screen.css";
+
+// These come when a file or a series is chosen.
+const ImportCard = lazy(async () => ({ default: (await import("./import-card")).ImportCard }));
+const SeriesPanel = lazy(async () => ({ default: (await import("./series-panel")).SeriesPanel }));
 
 /** The catalogue: imports, series, and what one of them has. */
 export function DataScreen(props: {
@@ -25,6 +40,7 @@ export function DataScreen(props: {
   const app = useApp();
   const imports = importJobs(app);
   const removed = deletions(app);
+  onMount(() => void app.catalogue.refresh()); // another program may have imported something
   const [filter, setFilter] = createSignal("");
   const [dragging, setDragging] = createSignal(false);
   let picker: HTMLInputElement | undefined;
@@ -100,10 +116,12 @@ export function DataScreen(props: {
       <Show when={dragging()}>
         <div class="drop-hint">Drop files of bars or ticks: CSV and the exports it comes in, Parquet, Arrow.</div>
       </Show>
-      <For each={imports.jobs()}>{(job) => <ImportCard job={job} />}</For>
+      <Suspense fallback={<Waiting what="the code of imports" />}>
+        <For each={imports.jobs()}>{(job) => <ImportCard job={job} />}</For>
+      </Suspense>
       <Switch>
         <Match when={waiting(app.catalogue.state())}>
-          {(state) => <Waiting what={state().what} since={state().since} />}
+          {(state) => <WaitingForBroker what={state().what} since={state().since} />}
         </Match>
         <Match when={failed(app.catalogue.state())}>
           {(state) => (
@@ -154,7 +172,11 @@ export function DataScreen(props: {
                 </div>
               }
             >
-              {(one) => <SeriesPanel series={one} all={series()} preview={previews.of(one)()} remove={removed.start} />}
+              {(one) => (
+                <Suspense fallback={<Waiting what="the code of this part" />}>
+                  <SeriesPanel series={one} all={series()} preview={previews.of(one)()} remove={removed.start} />
+                </Suspense>
+              )}
             </Show>
           </div>
         </Match>
@@ -233,7 +255,7 @@ function Catalogue(props: {
     {
       id: "course",
       title: "Course",
-      width: "9rem",
+      width: "8.75rem",
       text: (row) => range(at(row)?.startTime ?? 0, at(row)?.endTime ?? 0),
       render: (row) => <Course series={at(row)} preview={props.previewOf(at(row))} />,
     },
@@ -261,7 +283,7 @@ function Course(props: { readonly series: SeriesInfo | undefined; readonly previ
       {(preview) => (
         <Sparkline
           values={preview().closes}
-          width={112}
+          width={108}
           height={22}
           label={`Closes of ${props.series?.symbol} ${props.series?.timeframe}`}
         />

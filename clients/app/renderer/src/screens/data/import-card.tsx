@@ -33,7 +33,7 @@ export function ImportCard(props: { readonly job: ImportJob }): JSX.Element {
   return (
     <section class="panel import-card" aria-label={`Import of ${job.file.name}`}>
       <header class="panel-header">
-        <h3>{job.file.name}</h3>
+        <h2 class="import-name">{job.file.name}</h2>
         <span class="muted small">{bytes(job.file.size)}</span>
         <div class="actions">
           <Button kind="quiet" aria-label={`Dismiss ${job.file.name}`} onClick={() => job.dismiss()}>

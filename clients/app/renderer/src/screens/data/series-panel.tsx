@@ -1,7 +1,6 @@
 import type { SeriesFacts, SeriesInfo } from "@backtestr/client/page";
-import { createResource, createSignal, For, type JSX, Match, onMount, Show, Switch } from "solid-js";
+import { createResource, createSignal, For, type JSX, lazy, Match, onMount, Show, Suspense, Switch } from "solid-js";
 import { useApp } from "../../app-context";
-import { PricePreview } from "../../charts/price-preview";
 import { Button } from "../../components/button";
 import { Dialog } from "../../components/dialog";
 import { ErrorPanel, messageOf } from "../../components/error-panel";
@@ -13,6 +12,9 @@ import { chooseSeries } from "../run/run-draft";
 import { UNDO_MS } from "./deletions";
 import { arrowOf, csvOf } from "./export-bars";
 import { courseTimeframe, type Preview } from "./previews";
+
+// The charts come with the first series that is looked at.
+const PricePreview = lazy(async () => ({ default: (await import("../../charts/price-preview")).PricePreview }));
 
 const LONGER = ["1m", "5m", "15m", "30m", "1h", "2h", "4h", "1d", "1w", "1M"] as const;
 /** The most bars of the chart; a longer series is drawn in a longer timeframe. */
@@ -118,11 +120,13 @@ function Prices(props: { readonly series: SeriesInfo; readonly all: readonly Ser
       </Match>
       <Match when={bars.state === "ready" ? bars() : undefined}>
         {(table) => (
-          <PricePreview
-            title={`Closes of ${props.series.symbol}, ${shown()}`}
-            times={table().columns.timestamp as Float64Array}
-            closes={table().columns.close as Float64Array}
-          />
+          <Suspense fallback={<Waiting what="the chart" />}>
+            <PricePreview
+              title={`Closes of ${props.series.symbol}, ${shown()}`}
+              times={table().columns.timestamp as Float64Array}
+              closes={table().columns.close as Float64Array}
+            />
+          </Suspense>
         )}
       </Match>
       <Match when={true}>

@@ -1,7 +1,7 @@
 /** The screen of a backtest: what it does while it runs, and its result once it has ended. */
 
 import type { BacktestStatus, Metrics, RemoteResults } from "@backtestr/client/page";
-import { createEffect, createMemo, type JSX, Match, on, Show, Switch } from "solid-js";
+import { createEffect, createMemo, type JSX, lazy, Match, on, Show, Suspense, Switch } from "solid-js";
 import { useApp } from "../../app-context";
 import { LinkButton } from "../../components/button";
 import { codeOf, ErrorPanel } from "../../components/error-panel";
@@ -11,7 +11,9 @@ import { thereOf } from "../../stores/loadable";
 import { createReading } from "../result/loading";
 import { ResultScreen } from "../result/result-screen";
 import { FailedScreen } from "./failed-screen";
-import { LiveScreen } from "./live-screen";
+
+// Candles are drawn by a library of their own, which a result is shown without at first.
+const LiveScreen = lazy(async () => ({ default: (await import("./live-screen")).LiveScreen }));
 
 export interface BacktestScreenProps {
   readonly id: string;
@@ -57,7 +59,11 @@ export function BacktestScreen(props: BacktestScreenProps): JSX.Element {
         {(found) => <ResultScreen results={found()} metrics={found().metrics} view={props.view} />}
       </Match>
       <Match when={results() !== undefined && !isFinal(state()) && results()}>
-        {(found) => <LiveScreen id={id} config={found().config} status={status()} />}
+        {(found) => (
+          <Suspense fallback={<Waiting what="the code of this screen" />}>
+            <LiveScreen id={id} config={found().config} status={status()} />
+          </Suspense>
+        )}
       </Match>
       <Match when={isFinal(state()) && reading.state().state === "there"}>
         <div class="screen">

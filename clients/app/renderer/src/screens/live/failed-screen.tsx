@@ -81,7 +81,8 @@ function Frame(props: { readonly frame: TraceFrame }): JSX.Element {
   return (
     <div class="trace-frame" classList={{ own: props.frame.isOwn }}>
       <span class="small muted">
-        {props.frame.file}, line <strong>{props.frame.line}</strong>, in <code>{props.frame.name}</code>
+        <span title={props.frame.file}>{props.frame.file.split(/[\\/]/).at(-1)}</span>, line{" "}
+        <strong>{props.frame.line}</strong>, in <code>{props.frame.name}</code>
       </span>
       <Show when={props.frame.code}>
         <code class="trace-code">{props.frame.code}</code>

@@ -60,7 +60,7 @@ export function MetricValue(props: { readonly definition: MetricDefinition; read
       when={why() === undefined}
       fallback={
         <span class="muted">
-          — <span class="small metric-why">{why()}</span>
+          — <span class="small metric-why">{why()?.replace("Undefined: ", "")}</span>
         </span>
       }
     >

@@ -2,6 +2,7 @@
 
 import { createMemo, For, type JSX, Show } from "solid-js";
 import { useApp } from "../../app-context";
+import { numberLabel, percentLabel } from "../../charts/axis-labels";
 import type { ChartAction, ChartState } from "../../charts/chart-frame";
 import { HeatMap } from "../../charts/heat-map";
 import { Histogram } from "../../charts/histogram";
@@ -13,7 +14,7 @@ import type { PlotSeries } from "../../charts/series-plot";
 import { ErrorPanel } from "../../components/error-panel";
 import { Waiting } from "../../components/states";
 import { fileName, savePng } from "../../exports/save";
-import { compact, count, fixed, percent } from "../../format/numbers";
+import { count, fixed, percent } from "../../format/numbers";
 import type { Loadable } from "../../stores/loadable";
 import { thereOf } from "../../stores/loadable";
 import { definitionOf, whyUndefined } from "./metric-text";
@@ -164,7 +165,7 @@ function Curves(props: CurvesProps): JSX.Element {
         group={curve.group}
         series={equity()}
         format={(value) => fixed(value, 2)}
-        label={compact}
+        label={numberLabel}
         note={note()}
         testId="chart-equity"
         size="large"
@@ -177,7 +178,7 @@ function Curves(props: CurvesProps): JSX.Element {
         group={curve.group}
         series={drawdown}
         format={(value) => percent(value, 2)}
-        label={(value) => percent(value, Math.abs(value) < 0.02 && value !== 0 ? 2 : 0)}
+        label={percentLabel}
         isFromZero
         testId="chart-drawdown"
         size="small"
@@ -197,6 +198,7 @@ function Curves(props: CurvesProps): JSX.Element {
         group={curve.group}
         series={sharpe()}
         format={(value) => fixed(value, 2)}
+        label={numberLabel}
         testId="chart-sharpe"
         size="small"
         actions={props.picture("Rolling Sharpe ratio")}

@@ -1,9 +1,10 @@
 /** The screen of a backtest that has ended. */
 
 import type { Metrics, RemoteResults } from "@backtestr/client/page";
-import { createMemo, For, type JSX, Match, Show, Switch } from "solid-js";
+import { createMemo, For, type JSX, lazy, Match, Show, Suspense, Switch } from "solid-js";
 import { useApp } from "../../app-context";
 import { Button, LinkButton } from "../../components/button";
+import { Waiting } from "../../components/states";
 import { Tabs } from "../../components/tabs";
 import { fileName, saveArrow } from "../../exports/save";
 import { saveReport } from "../../exports/save-report";
@@ -14,8 +15,10 @@ import { Configuration } from "./configuration";
 import { Overview } from "./overview";
 import { titleOf, verdictsOf } from "./result-data";
 import { createRunModel } from "./run-model";
-import { TradesView } from "./trades-view";
 import "./result.css";
+
+// Candles are drawn by a library of their own, which a look at the figures does not need.
+const TradesView = lazy(async () => ({ default: (await import("./trades-view")).TradesView }));
 
 const VIEWS = [
   { id: "overview", label: "Overview" },
@@ -94,7 +97,9 @@ export function ResultScreen(props: ResultScreenProps): JSX.Element {
             <Overview model={model} />
           </Match>
           <Match when={view() === "trades"}>
-            <TradesView model={model} />
+            <Suspense fallback={<Waiting what="the code of this view" />}>
+              <TradesView model={model} />
+            </Suspense>
           </Match>
           <Match when={view() === "configuration"}>
             <Configuration config={props.results.config} />

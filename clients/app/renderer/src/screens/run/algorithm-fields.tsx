@@ -94,7 +94,7 @@ function ParameterField(props: ParameterFieldProps): JSX.Element {
   return (
     <NumberField
       {...common}
-      placeholder={initial}
+      initial={initial}
       step={parameter.type === "int" ? 1 : stepOf(parameter)}
       low={parameter.low}
       high={parameter.high}

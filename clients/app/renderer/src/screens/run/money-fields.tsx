@@ -23,7 +23,7 @@ export function MoneyFields(props: FormPart): JSX.Element {
           name="commission"
           unit="%"
           value={props.draft.commission}
-          placeholder="0"
+          initial="0"
           step={0.01}
           low={0}
           onInput={(commission) => props.change({ commission })}
@@ -35,7 +35,7 @@ export function MoneyFields(props: FormPart): JSX.Element {
           name="slippage"
           unit="%"
           value={props.draft.slippage}
-          placeholder="0"
+          initial="0"
           step={0.01}
           low={0}
           onInput={(slippage) => props.change({ slippage })}

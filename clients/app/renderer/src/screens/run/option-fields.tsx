@@ -66,13 +66,15 @@ function OptionField(props: FormPart & { readonly option: RunOption }): JSX.Elem
     return <Select {...common} choices={choices()} onChange={set} />;
   }
   const scale = option.kind === "percent" ? 100 : 1;
-  const placeholder = (): string =>
-    props.draft.preset === "" ? String(scale * Number(option.initial)) : "as the preset";
+  const byPreset = (): string | undefined => (props.draft.preset === "" ? undefined : "as the preset");
+  const own = (): string | undefined =>
+    props.draft.preset === "" ? String(scale * Number(option.initial)) : undefined;
   return (
     <NumberField
       {...common}
       unit={option.kind === "percent" ? "%" : undefined}
-      placeholder={placeholder()}
+      placeholder={byPreset()}
+      initial={own()}
       step={option.kind === "percent" ? 0.5 : 1}
       low={option.low === undefined ? undefined : scale * option.low}
       high={option.high === undefined ? undefined : scale * option.high}
@@ -82,9 +84,15 @@ function OptionField(props: FormPart & { readonly option: RunOption }): JSX.Elem
 }
 
 function Pace(props: FormPart): JSX.Element {
+  const openAtFirst = props.draft.pace !== "";
   return (
-    <details class="panel run-section" open={props.draft.pace !== ""}>
-      <summary>Watch it</summary>
+    <details class="panel run-section" open={openAtFirst}>
+      <summary>
+        Watch it
+        <Show when={props.draft.pace !== ""}>
+          <span class="badge">{props.draft.pace} bars/s</span>
+        </Show>
+      </summary>
       <div class="run-fields">
         <NumberField
           label="Pace"

@@ -139,7 +139,13 @@ export function ProbeVerdict(props: { readonly probe: Probe }): JSX.Element {
           )}
         </Match>
         <Match when={of("refused")}>
-          {(one) => <ErrorPanel error={one().error} title="The broker would refuse this" mild />}
+          {(one) => (
+            <ErrorPanel
+              error={one().error}
+              title={`The broker would refuse this (asked about the last ${BARS} bars of the range)`}
+              mild
+            />
+          )}
         </Match>
       </Switch>
     </div>

@@ -1,7 +1,6 @@
 import type { SeriesInfo, Table } from "@backtestr/client/page";
-import { createMemo, createResource, type JSX, Match, Switch } from "solid-js";
+import { createMemo, createResource, type JSX, lazy, Match, Suspense, Switch } from "solid-js";
 import { useApp } from "../../app-context";
-import { PricePreview } from "../../charts/price-preview";
 import { ErrorPanel } from "../../components/error-panel";
 import { Waiting } from "../../components/states";
 import { timeframeMs } from "../../format/times";
@@ -9,6 +8,9 @@ import { courseTimeframe } from "../data/previews";
 import { timeOf } from "./run-config";
 import type { RunDraft } from "./run-draft";
 import { sourceOf } from "./series-range";
+
+// The charts come with the first series that is looked at.
+const PricePreview = lazy(async () => ({ default: (await import("../../charts/price-preview")).PricePreview }));
 
 /** The bars that are drawn at most; a longer series is drawn in a longer timeframe. */
 const MOST_BARS = 200_000;
@@ -42,13 +44,15 @@ export function RangePreview(props: { readonly draft: RunDraft; readonly series:
         </Match>
         <Match when={table()}>
           {(found) => (
-            <PricePreview
-              title={`${wanted()?.symbol} ${wanted()?.timeframe}`}
-              times={found().columns.timestamp as Float64Array}
-              closes={found().columns.close as Float64Array}
-              from={timeOf(props.draft.start)}
-              to={timeOf(props.draft.end)}
-            />
+            <Suspense fallback={<Waiting what="the chart" />}>
+              <PricePreview
+                title={`${wanted()?.symbol} ${wanted()?.timeframe}`}
+                times={found().columns.timestamp as Float64Array}
+                closes={found().columns.close as Float64Array}
+                from={timeOf(props.draft.start)}
+                to={timeOf(props.draft.end)}
+              />
+            </Suspense>
           )}
         </Match>
         <Match when={true}>

@@ -1,9 +1,22 @@
 import type { AlgorithmInfo, SeriesInfo } from "@backtestr/client/page";
-import { createEffect, createMemo, createSignal, For, type JSX, Match, on, onCleanup, Show, Switch } from "solid-js";
+import {
+  createEffect,
+  createMemo,
+  createSignal,
+  For,
+  type JSX,
+  Match,
+  on,
+  onCleanup,
+  onMount,
+  Show,
+  Switch,
+} from "solid-js";
 import { useApp } from "../../app-context";
 import { Button } from "../../components/button";
 import { ErrorPanel, messageOf } from "../../components/error-panel";
-import { EmptyState, Waiting } from "../../components/states";
+import { EmptyState } from "../../components/states";
+import { WaitingForBroker } from "../../shell/start-broker";
 import { thereOf } from "../../stores/loadable";
 import { AlgorithmFields } from "./algorithm-fields";
 import { DataFields } from "./data-fields";
@@ -39,7 +52,15 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
   const probe = createProbe(app.client, () => built().config, series);
   onCleanup(() => probe.end());
 
+  onMount(() => {
+    // Another program may have imported or registered something.
+    for (const one of [app.catalogue, app.algorithms]) void one.refresh();
+  });
   const untouched = (): boolean => JSON.stringify(draft.value()) === JSON.stringify(EMPTY_DRAFT);
+  const kept = (): string => {
+    if (!draft.unsaved()) return app.connection.status() === "ready" ? "Draft kept by the broker" : "";
+    return app.connection.status() === "ready" ? "Draft kept here" : "Draft kept here until a broker answers";
+  };
   function change(part: Partial<RunDraft>): void {
     draft.change((now) => ({ ...now, ...part }));
     setRefusal(undefined);
@@ -92,10 +113,15 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     }
     setStarting(false);
   }
+  // An empty field of a form that was not sent yet is no mistake.
+  const isShown = (field: string): boolean => tried() || !isEmpty(draft.value(), field);
+  const mistakes = createMemo(() => {
+    const shown = Object.entries(built().errors).filter(([field]) => isShown(field));
+    return [...new Set(shown.map(([, error]) => error))];
+  });
   function errorOf(field: string): string | undefined {
     const own = built().errors[field];
-    // An empty field of a form that was not sent yet is no mistake.
-    if (own !== undefined && (tried() || !isEmpty(draft.value(), field))) return own;
+    if (own !== undefined && isShown(field)) return own;
     return refusal()?.fields[field] ?? probe.errorOf(field);
   }
   const part: FormPart = {
@@ -116,7 +142,7 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     <section class="screen run-screen" aria-label="Run">
       <header class="screen-header">
         <h1>Run a backtest</h1>
-        <span class="muted small">{draft.unsaved() ? "Draft kept here" : "Draft kept by the broker"}</span>
+        <span class="muted small">{kept()}</span>
         <div class="actions">
           <Button
             kind="quiet"
@@ -133,7 +159,7 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
       </header>
       <Switch>
         <Match when={waits(app.algorithms.state()) ?? waits(app.catalogue.state())}>
-          {(state) => <Waiting what={state().what} since={state().since} />}
+          {(state) => <WaitingForBroker what={state().what} since={state().since} />}
         </Match>
         <Match when={fails(app.algorithms.state()) ?? fails(app.catalogue.state())}>
           {(state) => (
@@ -179,13 +205,14 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
               <OptionFields {...part} />
             </div>
             <div class="run-side">
+              <h2 class="visually-hidden">Prices, checks and start</h2>
               <RangePreview draft={draft.value()} series={series()} />
               <ProbeVerdict probe={probe} />
               <Show when={refusal()}>
                 {(one) => <ErrorPanel error={one().error} title="The broker did not start it" />}
               </Show>
-              <Show when={tried() && Object.keys(built().errors).length > 0}>
-                <Mistakes errors={built().errors} />
+              <Show when={mistakes().length > 0}>
+                <Mistakes mistakes={mistakes()} />
               </Show>
               <div class="run-actions">
                 <Button kind="primary" type="submit" busy={starting()}>
@@ -201,12 +228,12 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
   );
 }
 
-function Mistakes(props: { readonly errors: FieldErrors }): JSX.Element {
+function Mistakes(props: { readonly mistakes: readonly string[] }): JSX.Element {
   return (
     <div class="error-panel mild" role="alert">
       <strong>Before it can start</strong>
       <ul class="error-advice small">
-        <For each={[...new Set(Object.values(props.errors))]}>{(error) => <li>{error}</li>}</For>
+        <For each={props.mistakes}>{(error) => <li>{error}</li>}</For>
       </ul>
     </div>
   );

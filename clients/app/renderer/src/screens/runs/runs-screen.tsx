@@ -4,11 +4,12 @@ import { useApp } from "../../app-context";
 import { Button, LinkButton } from "../../components/button";
 import { ErrorPanel, messageOf } from "../../components/error-panel";
 import { Select, TextField } from "../../components/field";
-import { EmptyState, Progress, Waiting } from "../../components/states";
+import { EmptyState, Progress } from "../../components/states";
 import { type Column, VirtualTable } from "../../components/virtual-table";
 import { change, count, fixed, percent, sense } from "../../format/numbers";
 import { day, duration } from "../../format/times";
 import { formatRoute } from "../../routes";
+import { WaitingForBroker } from "../../shell/start-broker";
 import { createListing } from "../../stores/listing";
 import { thereOf } from "../../stores/loadable";
 import { joinRows, type RunRow, type RunSummary, shownRows, subjectOf } from "./run-rows";
@@ -288,7 +289,7 @@ export function RunsScreen(): JSX.Element {
       </header>
       <Switch>
         <Match when={waits(app.backtests.state())}>
-          {(state) => <Waiting what={state().what} since={state().since} />}
+          {(state) => <WaitingForBroker what={state().what} since={state().since} />}
         </Match>
         <Match when={fails(app.backtests.state())}>
           {(state) => (

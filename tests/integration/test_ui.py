@@ -18,6 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from backtestr.cli.exit_codes import EXIT_ERROR, EXIT_USAGE
+from backtestr.ui.core.page_queue import MAX_ANSWERS
 from backtestr.ui.core.stream_window import MAX_UNTAKEN
 from backtestr.ui.io.tunnel import MAX_PAGES
 from support.client.ui_process import ABSENT, ANSWER, LOST, MESSAGE, OPENED, REPLACED, Page, UiProcess
@@ -132,6 +133,22 @@ def test_a_page_that_leaves_releases_its_session_and_subscriptions(server: UiPro
         other.hello().subscribe("orders", "orders.ui-leaving")
         wait_until(lambda: prefixes() == before + 1, 10)
     wait_until(lambda: prefixes() == before, 10)
+
+
+def test_a_page_that_leaves_its_answers_unread_is_disconnected(broker: RunningBroker) -> None:
+    """The reader of this WebSocket stops when nobody takes what it has read, as that of a browser does."""
+    with (
+        short_directory() as home,
+        UiProcess(apart(broker, home)) as server,
+        server.page() as idle,
+        server.page(max_queue=1) as page,
+    ):
+        page.hello().ask("UpdateState", {"key": "ui.large", "value": "x" * 50_000})
+        with contextlib.suppress(ConnectionClosed):  # it may be over before the last is sent
+            for _ in range(MAX_ANSWERS + 2_000):
+                page.request("GetState", {"key": "ui.large"})
+        wait_until(lambda: "leaves too many answers unread" in server.errors, 30)
+        assert idle.hello().ask("Ping", {})
 
 
 def test_the_number_of_pages_is_bounded(server: UiProcess) -> None:
@@ -277,7 +294,7 @@ def test_without_a_broker_the_page_opens_and_start_starts_one_that_stays() -> No
                     assert page.hello().ask("Ping", {})
                 assert server.end()[0] == 0
             with UiProcess(environment, "--start") as server, server.page() as page:
-                assert "was started" not in server.printed
+                assert "Starting" not in server.printed
                 assert page.hello().ask("Ping", {})
                 page.ask("StopBroker", {})
                 page.until(lambda one: one.kind == LOST)

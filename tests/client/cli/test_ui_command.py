@@ -14,11 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from backtestr.cli.app import app
-from backtestr.cli.exit_codes import EXIT_ERROR, EXIT_USAGE
+from backtestr.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 from backtestr.ui.io import broker_start, new_links
 from backtestr.ui.io import server as server_module
 from backtestr_protocol.errors import SystemFault
 from backtestr_protocol.secret import Secret
+from support.harness import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ class Opened:
         self.address = ""
         self.has_come = threading.Event()
 
-    def __call__(self, address: str) -> bool:
+    def open(self, address: str) -> bool:
         self.address = address
         self.has_come.set()
         return True
@@ -45,7 +46,7 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     one = Opened()
-    monkeypatch.setattr(webbrowser, "open", one)
+    monkeypatch.setattr(webbrowser, "get", lambda: one)
     return one
 
 
@@ -82,6 +83,34 @@ def test_without_a_browser_the_link_is_printed_alone(served: list[server_module.
     assert not opened.has_come.is_set()
 
 
+@pytest.mark.parametrize("found", [webbrowser.GenericBrowser("w3m"), webbrowser.Error("there is none")])
+def test_a_browser_that_takes_the_terminal_is_not_opened(
+    served: list[server_module.Server], monkeypatch: pytest.MonkeyPatch, found: object
+) -> None:
+    def get() -> object:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "get", get)
+    monkeypatch.setattr(webbrowser.GenericBrowser, "open", lambda _self, address: opened.append(address))
+    assert type_in().exit_code == 0
+    wait_until(lambda: not any(one.name == "backtestr browser" for one in threading.enumerate()), 10)
+    assert opened == []
+
+
+def test_ctrl_c_before_it_serves_ends_it_without_a_traceback(
+    served: list[server_module.Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(_self: broker_start.BrokerStart) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(broker_start.BrokerStart, "start", start)
+    assert type_in("--start", "--no-browser").exit_code == EXIT_INTERRUPTED
+    assert served == []
+
+
 def test_a_broker_is_started_where_it_is_asked_for(
     served: list[server_module.Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,8 +121,9 @@ def test_a_broker_is_started_where_it_is_asked_for(
 
     monkeypatch.setattr(broker_start.BrokerStart, "start", start)
     first, second = type_in("--start", "--no-browser"), type_in("--start", "--no-browser")
+    assert first.stdout.startswith("Starting a broker; ")
     assert "It stays when this ends; stop it with: backtestr stop" in first.stdout
-    assert "broker" not in second.stdout
+    assert "It stays" not in second.stdout  # another program was quicker
     assert len(served) == 2
 
 

@@ -83,7 +83,11 @@ class Tunnel:
             await _turn_away(websocket, str(error), GOING_AWAY)
             return
         self._context = self._context or zmq.Context()
-        page = _Page(websocket, self._context, connection, file.own_keys, self._uploads)
+        try:
+            page = _Page(websocket, self._context, connection, file.own_keys, self._uploads)
+        except zmq.ZMQError as error:  # for want of descriptors
+            await _turn_away(websocket, f"no connection to the broker can be opened: {error}", _TRY_AGAIN_LATER)
+            return
         self._pages.add(page)
         try:
             await page.run()
@@ -192,7 +196,6 @@ class _Page:
                 if data is None
                 else self._link.page_says(data, time.time_ns() // 1_000_000)
             )
-
             if self._unsent is not None:
                 await self._send_again(self._unsent)
 

@@ -118,7 +118,8 @@ export function RunsScreen(): JSX.Element {
   const columns: readonly Column[] = [
     {
       id: "choice",
-      title: "",
+      title: "Chosen",
+      hideTitle: true,
       width: "2.25rem",
       text: () => "",
       render: (row) => (

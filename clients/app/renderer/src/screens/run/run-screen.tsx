@@ -14,10 +14,10 @@ import {
 } from "solid-js";
 import { useApp } from "../../app-context";
 import { Button } from "../../components/button";
-import { ErrorPanel, messageOf } from "../../components/error-panel";
+import { ErrorPanel, messageOf, OldNote } from "../../components/error-panel";
 import { EmptyState } from "../../components/states";
 import { WaitingForBroker } from "../../shell/start-broker";
-import { thereOf } from "../../stores/loadable";
+import { failedOf, staleOf, thereOf, waitingOf } from "../../stores/loadable";
 import { AlgorithmFields } from "./algorithm-fields";
 import { DataFields } from "./data-fields";
 import { MoneyFields } from "./money-fields";
@@ -157,11 +157,12 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
           </Button>
         </div>
       </header>
+      <OldNote error={staleOf(app.algorithms.state()) ?? staleOf(app.catalogue.state())} />
       <Switch>
-        <Match when={waits(app.algorithms.state()) ?? waits(app.catalogue.state())}>
+        <Match when={waitingOf(app.algorithms.state()) ?? waitingOf(app.catalogue.state())}>
           {(state) => <WaitingForBroker what={state().what} since={state().since} />}
         </Match>
-        <Match when={fails(app.algorithms.state()) ?? fails(app.catalogue.state())}>
+        <Match when={failedOf(app.algorithms.state()) ?? failedOf(app.catalogue.state())}>
           {(state) => (
             <ErrorPanel
               error={state().error}
@@ -277,15 +278,4 @@ function focusFirstError(): void {
   const input = document.querySelector<HTMLElement>(".run-form [aria-invalid='true']");
   input?.closest("details")?.setAttribute("open", "");
   input?.focus();
-}
-
-type Waits = { readonly what: string; readonly since: number };
-type Fails = { readonly what: string; readonly error: unknown };
-
-function waits(state: { readonly state: string }): Waits | undefined {
-  return state.state === "waiting" ? (state as unknown as Waits) : undefined;
-}
-
-function fails(state: { readonly state: string }): Fails | undefined {
-  return state.state === "failed" ? (state as unknown as Fails) : undefined;
 }

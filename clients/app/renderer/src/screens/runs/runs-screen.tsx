@@ -46,7 +46,7 @@ export function RunsScreen(): JSX.Element {
   );
   const at = (row: number): RunRow | undefined => rows()[row];
   const summaryOf = (row: RunRow | undefined): RunSummary | undefined =>
-    row !== undefined && ENDED.includes(row.status) ? known.of(row.id) : undefined;
+    row === undefined ? undefined : known.of(row.id, ENDED.includes(row.status));
   const shown = createMemo(() => shownRows(rows(), summaryOf, words(), status()));
   const picked = createMemo(() => rows().filter((one) => chosen().has(one.id)));
 

@@ -56,7 +56,6 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     // Another program may have imported or registered something.
     for (const one of [app.catalogue, app.algorithms]) void one.refresh();
   });
-  const untouched = (): boolean => JSON.stringify(draft.value()) === JSON.stringify(EMPTY_DRAFT);
   const kept = (): string => {
     if (!draft.unsaved()) return app.connection.status() === "ready" ? "Draft kept by the broker" : "";
     return app.connection.status() === "ready" ? "Draft kept here" : "Draft kept here until a broker answers";
@@ -65,17 +64,18 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     draft.change((now) => ({ ...now, ...part }));
     setRefusal(undefined);
   }
-  // A newcomer's form is one that can be started: the first algorithm, on the first series.
+  // A newcomer's form can be started: what was not chosen yet is the first algorithm, and the first series.
   createEffect(() => {
-    if (!untouched() || algorithms().length === 0 || series().length === 0) return;
+    const { algorithm, symbols } = draft.value();
+    if (!draft.known() || (algorithm !== "" && symbols.length > 0) || algorithms().length === 0) return;
     const first = series().find((one) => one.timeframe !== "tick") ?? series()[0];
     if (first === undefined) return;
-    const algorithm = algorithms().find((one) => one.name === "sma_cross") ?? algorithms()[0];
+    const usual = algorithms().find((one) => one.name === "sma_cross") ?? algorithms()[0];
+    const timeframe = first.timeframe === "tick" ? "1m" : first.timeframe;
     draft.change((now) => ({
       ...now,
-      algorithm: algorithm?.name ?? "",
-      symbols: [first.symbol],
-      timeframe: first.timeframe === "tick" ? "1m" : first.timeframe,
+      algorithm: now.algorithm || (usual?.name ?? ""),
+      ...(now.symbols.length > 0 ? {} : { symbols: [first.symbol], timeframe }),
     }));
   });
   createEffect(

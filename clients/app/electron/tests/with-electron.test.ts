@@ -288,9 +288,10 @@ describe("the app", () => {
     const starting = electron.ipcMain.invoke(CHANNELS.startBroker, event);
     electron.forked[0]?.emit("message", { type: "status", status: "ready" });
     expect(await starting).toEqual({ value: null });
-    electron.answer = { response: 2, checkboxChecked: true }; // cancel
-    electron.app.quit();
-    await vi.waitUntil(() => electron.questions.length === 1);
+    electron.answer = { response: 2, checkboxChecked: true }; // cancel, after the last window was closed
+    electron.windows[0]?.emit("closed");
+    electron.app.emit("window-all-closed");
+    await vi.waitUntil(() => electron.windows.length === 2);
     await new Promise(setImmediate); // the answer is taken
     expect(electron.hasQuit).toBe(false);
     electron.answer = { response: 1, checkboxChecked: true }; // stop it

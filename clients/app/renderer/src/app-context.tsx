@@ -9,6 +9,7 @@ import { type ConnectionStore, createConnection } from "./stores/connection";
 import { createDrafts, type DraftsStore } from "./stores/drafts";
 import { createListing, type Listing } from "./stores/listing";
 import { createNotices, type NoticesStore } from "./stores/notices";
+import { createPostponed, type Postponed } from "./stores/postponed";
 import { sharedDrafts } from "./stores/shared-drafts";
 
 export interface App {
@@ -20,6 +21,7 @@ export interface App {
   readonly backtests: BacktestsStore;
   readonly drafts: DraftsStore;
   readonly notices: NoticesStore;
+  readonly deletions: Postponed;
   /** Shows another screen. */
   go(route: Route): void;
 }
@@ -46,6 +48,7 @@ export function createApp(host: Host, go: (route: Route) => void): App {
   const backtests = createBacktests(client);
   const drafts = createDrafts(sharedDrafts(client));
   const notices = createNotices();
+  const deletions = createPostponed(notices);
   connection.onReady(() => {
     for (const one of [catalogue, algorithms, backtests]) void one.refresh();
     drafts.flush();
@@ -56,5 +59,5 @@ export function createApp(host: Host, go: (route: Route) => void): App {
     for (const one of [catalogue, algorithms, backtests]) void one.refresh();
   });
   window.addEventListener("pagehide", () => drafts.flush());
-  return { host, client, connection, catalogue, algorithms, backtests, drafts, notices, go };
+  return { host, client, connection, catalogue, algorithms, backtests, drafts, notices, deletions, go };
 }

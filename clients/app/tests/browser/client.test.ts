@@ -1,33 +1,19 @@
 /** The host and the client of a page, without screens: a worker of Chromium, the tunnel, a real broker. */
 
-import { join, resolve } from "node:path";
 import type { Page } from "playwright-core";
-import { build } from "vite";
 import { beforeAll, expect, inject } from "vitest";
 import { until } from "../../../typescript/tests/support/broker";
 import { test } from "./support/app";
+import { buildClientPage, showClientPage } from "./support/client-page";
 import { Stage } from "./support/stage";
 
-const PAGE = resolve(import.meta.dirname, "client-page");
-
-// The server serves whatever is in the folder of its page.
-beforeAll(async () => {
-  await build({
-    configFile: false,
-    root: PAGE,
-    base: "./",
-    logLevel: "error",
-    worker: { format: "es" },
-    build: { outDir: join(inject("servedCopy"), "backtestr/ui/page/tried"), target: "es2022", assetsInlineLimit: 0 },
-  });
-}, 60_000);
+beforeAll(() => buildClientPage(inject("servedCopy")), 60_000);
 
 type Open = (hash?: string, options?: { stage?: Stage }) => Promise<Page>;
 
 async function tried(open: Open, stage?: Stage): Promise<Page> {
   const page = await open("#/data", stage === undefined ? {} : { stage });
-  await page.goto(new URL("/tried/index.html", page.url()).href);
-  await page.waitForFunction(() => window.tried !== undefined);
+  await showClientPage(page);
   return page;
 }
 

@@ -5,6 +5,7 @@ import { withProgress, withStatus } from "../../renderer/src/stores/backtests";
 import { createDrafts, type DraftState } from "../../renderer/src/stores/drafts";
 import { createListing } from "../../renderer/src/stores/listing";
 import { createNotices } from "../../renderer/src/stores/notices";
+import { createPostponed, UNDO_MS } from "../../renderer/src/stores/postponed";
 import { keepReading } from "../../renderer/src/stores/reading";
 
 beforeEach(() => {
@@ -152,6 +153,23 @@ test("notices go by themselves, errors stay, and the oldest gives way", () => {
   expect(notices.shown().length).toBe(5);
   notices.dismiss(notices.shown()[0]?.id ?? 0);
   expect(notices.shown().map((one) => one.text)).toEqual(["error 5", "error 6", "error 7", "error 8"]);
+});
+
+test("a deletion waits, is undone by its notice, and ends once it is done", async () => {
+  const notices = createNotices();
+  const deletions = createPostponed(notices);
+  const done: string[] = [];
+  const act = (name: string) => async () => {
+    done.push(name);
+  };
+  deletions.start(["a"], "Series a", act("a"));
+  deletions.start(["b", "c"], "2 series", act("b and c"));
+  deletions.start(["a"], "Series a", act("a again")); // it is on its way
+  expect([...deletions.pending()]).toEqual(["a", "b", "c"]);
+  notices.shown()[0]?.action?.run();
+  expect([...deletions.pending()]).toEqual(["b", "c"]);
+  await vi.advanceTimersByTimeAsync(UNDO_MS);
+  expect([done, deletions.pending().size]).toEqual([["b and c"], 0]);
 });
 
 const STATUS: BacktestStatus = {

@@ -130,6 +130,7 @@ export class DesktopApp {
   async #ask(): Promise<Exclude<OnQuit, "ask"> | null> {
     const { choice, isRemembered } = await askAboutBroker(dialog, this.#window);
     if (isRemembered && choice !== null) this.#remember(choice);
+    if (choice === null) this.show(); // its last window may have been closed
     return choice;
   }
 

@@ -19,6 +19,8 @@ export interface CandleChartProps {
   readonly fills?: FillColumns | undefined;
   /** Changes whenever candles were loaded or added. */
   readonly revision?: unknown;
+  /** Bars are only ever added at the end. */
+  readonly isGrowing?: boolean | undefined;
   /** The row of the trade whose fills are marked; -1 of none. */
   readonly selected?: number | undefined;
   readonly onFill?: ((fill: number) => void) | undefined;
@@ -74,7 +76,7 @@ export function CandleChart(props: CandleChartProps): JSX.Element {
       createEffect(
         on(
           () => props.revision,
-          () => plot?.changed(),
+          () => (props.isGrowing === true ? plot?.grown() : plot?.changed()),
           { defer: true },
         ),
       );

@@ -13,7 +13,7 @@ import {
 } from "lightweight-charts";
 import { onColours } from "../design/theme";
 import type { Candles } from "./bar-columns";
-import { barsPerCandle, type CandleWindow, isOutgrown, windowFor } from "./candle-window";
+import { barsPerCandle, type CandleWindow, grownWindow, isOutgrown, windowFor } from "./candle-window";
 import type { ChartGroup } from "./chart-group";
 import { chartColour } from "./colours";
 import { type FillColumns, NO_FILLS } from "./fill-columns";
@@ -22,9 +22,6 @@ import { Coalesced } from "./frame";
 import { followPointer } from "./pointer";
 import { upperBound } from "./search";
 import { AXIS_PIXELS } from "./series-plot";
-
-/** So many new candles are added one by one; for more all are handed over anew. */
-const MAX_ADDED = 200;
 
 /** Where candles come from. */
 export interface CandleSource {
@@ -62,6 +59,7 @@ export class CandlePlot {
   readonly #ends: (() => void)[] = [];
   #window: CandleWindow | undefined;
   #isStale = false;
+  #hasGrown = false;
 
   constructor(host: HTMLElement, options: CandleOptions) {
     this.#host = host;
@@ -99,9 +97,15 @@ export class CandlePlot {
     this.#draw();
   }
 
-  /** Draws again in the next frame, after candles were loaded or added. */
+  /** Draws again in the next frame, after candles were loaded anywhere. */
   changed(): void {
     this.#isStale = true;
+    this.#drawing.request();
+  }
+
+  /** Draws again in the next frame, after bars were added at the end alone. */
+  grown(): void {
+    this.#hasGrown = true;
     this.#drawing.request();
   }
 
@@ -141,9 +145,11 @@ export class CandlePlot {
     const view = { from: range.from + 0.5, to: range.to + 0.5 };
     const bars = source.bars();
     if (bars === 0) return;
-    if (isOutgrown(this.#window, view, bars)) this.#handOver(windowFor(view, bars), undefined);
-    else if (this.#isStale) this.#handOver(windowFor(view, bars), this.#window);
+    const added = this.#hasGrown && !this.#isStale ? grownWindow(this.#window, windowFor(view, bars)) : undefined;
+    if (added !== undefined) this.#add(added);
+    else if (this.#isStale || isOutgrown(this.#window, view, bars)) this.#handOver(windowFor(view, bars));
     this.#isStale = false;
+    this.#hasGrown = false;
     const window = this.#window as CandleWindow;
     this.#fills.setView(window, range);
     const size = barsPerCandle(window.level);
@@ -153,29 +159,28 @@ export class CandlePlot {
     this.#place();
   }
 
-  /** Gives the chart the candles of a window. Where only some came at its end, just those. */
-  #handOver(window: CandleWindow, before: CandleWindow | undefined): void {
+  /** Gives the chart the candles of a window. */
+  #handOver(window: CandleWindow): void {
     const { source } = this.#options;
+    const size = barsPerCandle(window.level);
     const present = source.candles(window.level);
-    const added = before === undefined ? Number.POSITIVE_INFINITY : window.end - before.end;
-    const isAddition =
-      before?.level === window.level &&
-      before.first === window.first &&
-      added > 0 &&
-      added <= MAX_ADDED &&
-      window.level === 0;
-    if (isAddition) {
-      for (let at = (before as CandleWindow).end; at < window.end; at += 1) {
-        this.#series.update(candleAt(source.times(), present, at, 1));
-      }
-    } else {
-      const size = barsPerCandle(window.level);
-      const data: Candle[] = [];
-      for (let at = window.first; at < window.end; at += 1) data.push(candleAt(source.times(), present, at, size));
-      this.#series.setData(data);
-    }
+    const data: Candle[] = [];
+    for (let at = window.first; at < window.end; at += 1) data.push(candleAt(source.times(), present, at, size));
+    this.#series.setData(data);
     this.#window = window;
     source.want(window);
+  }
+
+  /** Gives the chart the candles that a window has more at its end, and its last one anew. */
+  #add(window: CandleWindow): void {
+    const { source } = this.#options;
+    const size = barsPerCandle(window.level);
+    const present = source.candles(window.level);
+    const before = this.#window?.end ?? window.end;
+    for (let at = Math.max(window.first, before - 1); at < window.end; at += 1) {
+      this.#series.update(candleAt(source.times(), present, at, size));
+    }
+    this.#window = window;
   }
 
   #place(): void {

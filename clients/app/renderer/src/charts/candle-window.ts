@@ -60,3 +60,17 @@ export function isOutgrown(present: CandleWindow | undefined, view: BarRange, ba
   const end = Math.min(candles, Math.ceil(view.to / size));
   return (first < present.first && present.first > 0) || (end > present.end && present.end < candles);
 }
+
+/** So many candles are added one by one; for more all are handed over anew. */
+const MAX_ADDED = 200;
+
+/**
+ * Returns the window that the chart has once the candles at the end of `wanted` are added to `present`; undefined where
+ * that does not give what is wanted, or would leave too many behind.
+ */
+export function grownWindow(present: CandleWindow | undefined, wanted: CandleWindow): CandleWindow | undefined {
+  if (present === undefined || present.level !== wanted.level || present.first > wanted.first) return undefined;
+  const added = wanted.end - present.end;
+  if (added < 0 || added > MAX_ADDED || wanted.end - present.first > 2.5 * MAX_IN_VIEW) return undefined;
+  return { level: present.level, first: present.first, end: wanted.end };
+}

@@ -14,7 +14,7 @@ import { type DrawnFills, type FillColumns, fillAt, isOfTrade, NO_FILLS } from "
 import { lowerBound, upperBound } from "./search";
 
 /** Beyond so many fills in view each is a stroke instead of an arrow. */
-const MANY = 1_500;
+const MANY = 400;
 /** Pixels within which a fill is hit. */
 const HIT_RADIUS = 8;
 const ARROW = { width: 9, height: 8, gap: 3 };
@@ -108,10 +108,12 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
       if (this.#fills.sides[first + place] !== side) continue;
       arrow(context, this.#drawn.xs[place] as number, this.#drawn.ys[place] as number, side, size);
     }
-    // An outline of the surface's colour lifts it off the candle.
-    context.strokeStyle = chartColour("surface");
-    context.lineWidth = size === ARROW ? 2.5 : 1.5;
-    context.stroke();
+    if (size === ARROW) {
+      // An outline of the surface's colour lifts it off the candle.
+      context.strokeStyle = chartColour("surface");
+      context.lineWidth = 2.5;
+      context.stroke();
+    }
     context.fill();
   }
 

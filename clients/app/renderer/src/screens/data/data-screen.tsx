@@ -15,16 +15,16 @@ import {
 import { useApp } from "../../app-context";
 import { Sparkline } from "../../charts/sparkline";
 import { Button } from "../../components/button";
-import { ErrorPanel } from "../../components/error-panel";
+import { ErrorPanel, OldNote } from "../../components/error-panel";
 import { TextField } from "../../components/field";
 import { EmptyState, Waiting } from "../../components/states";
 import { type Column, VirtualTable } from "../../components/virtual-table";
 import { count } from "../../format/numbers";
 import { day, range, timeframeMs } from "../../format/times";
 import { WaitingForBroker } from "../../shell/start-broker";
-import { deletions } from "./deletions";
+import { failedOf, staleOf, waitingOf } from "../../stores/loadable";
 import { importJobs } from "./import-jobs";
-import { createPreviews, type Preview } from "./previews";
+import { createPreviews, type Preview, seriesName } from "./previews";
 import { sampleFile } from "./sample";
 import "./data-screen.css";
 
@@ -39,7 +39,6 @@ export function DataScreen(props: {
 }): JSX.Element {
   const app = useApp();
   const imports = importJobs(app);
-  const removed = deletions(app);
   onMount(() => void app.catalogue.refresh()); // another program may have imported something
   const [filter, setFilter] = createSignal("");
   const [dragging, setDragging] = createSignal(false);
@@ -48,7 +47,7 @@ export function DataScreen(props: {
   const series = createMemo((): readonly SeriesInfo[] => {
     const state = app.catalogue.state();
     const all = state.state === "there" ? state.value : [];
-    return all.filter((one) => !removed.pending().has(`${one.symbol} ${one.timeframe}`));
+    return all.filter((one) => !app.deletions.pending().has(seriesName(one)));
   });
   const previews = createPreviews(app.client, series);
   onCleanup(() => previews.end());
@@ -119,11 +118,12 @@ export function DataScreen(props: {
       <Suspense fallback={<Waiting what="the code of imports" />}>
         <For each={imports.jobs()}>{(job) => <ImportCard job={job} />}</For>
       </Suspense>
+      <OldNote error={staleOf(app.catalogue.state())} />
       <Switch>
-        <Match when={waiting(app.catalogue.state())}>
+        <Match when={waitingOf(app.catalogue.state())}>
           {(state) => <WaitingForBroker what={state().what} since={state().since} />}
         </Match>
-        <Match when={failed(app.catalogue.state())}>
+        <Match when={failedOf(app.catalogue.state())}>
           {(state) => (
             <ErrorPanel
               error={state().error}
@@ -174,7 +174,7 @@ export function DataScreen(props: {
             >
               {(one) => (
                 <Suspense fallback={<Waiting what="the code of this part" />}>
-                  <SeriesPanel series={one} all={series()} preview={previews.of(one)()} remove={removed.start} />
+                  <SeriesPanel series={one} all={series()} preview={previews.of(one)()} />
                 </Suspense>
               )}
             </Show>
@@ -296,15 +296,4 @@ function totals(series: readonly SeriesInfo[]): string {
   if (series.length === 0) return "";
   const bars = series.reduce((sum, one) => sum + one.bars, 0);
   return `${count(series.length)} series, ${count(bars)} bars and ticks`;
-}
-
-type Waits = { readonly state: "waiting"; readonly what: string; readonly since: number };
-type Fails = { readonly state: "failed"; readonly error: unknown };
-
-function waiting(state: { readonly state: string }): Waits | undefined {
-  return state.state === "waiting" ? (state as Waits) : undefined;
-}
-
-function failed(state: { readonly state: string }): Fails | undefined {
-  return state.state === "failed" ? (state as Fails) : undefined;
 }

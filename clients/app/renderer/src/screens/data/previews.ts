@@ -31,6 +31,11 @@ export function courseTimeframe(series: SeriesInfo, all: readonly SeriesInfo[]):
   return TIMEFRAMES.find((one) => span / (timeframeMs(one) ?? 1) <= VALUES && (timeframeMs(one) ?? 0) >= own) ?? "1M";
 }
 
+/** Names a series. */
+export function seriesName(series: Pick<SeriesInfo, "symbol" | "timeframe">): string {
+  return `${series.symbol} ${series.timeframe}`;
+}
+
 /** Names what a series has: another import of it has another key. */
 export function previewKey(series: SeriesInfo): string {
   return [series.symbol, series.timeframe, series.startTime, series.endTime, series.bars].join("\n");

@@ -8,10 +8,10 @@ import { Select } from "../../components/field";
 import { Waiting } from "../../components/states";
 import { compact, count, price } from "../../format/numbers";
 import { duration, moment, range, timeframeMs } from "../../format/times";
+import { UNDO_MS } from "../../stores/postponed";
 import { chooseSeries } from "../run/run-draft";
-import { UNDO_MS } from "./deletions";
 import { arrowOf, csvOf } from "./export-bars";
-import { courseTimeframe, type Preview } from "./previews";
+import { courseTimeframe, type Preview, seriesName } from "./previews";
 
 // The charts come with the first series that is looked at.
 const PricePreview = lazy(async () => ({ default: (await import("../../charts/price-preview")).PricePreview }));
@@ -25,20 +25,32 @@ export interface SeriesPanelProps {
   /** The whole catalogue. */
   readonly all: readonly SeriesInfo[];
   readonly preview: Preview;
-  remove(symbol: string, timeframe: string): void;
 }
 
 /** One series: its prices, facts and gaps, and what can be done with it. */
 export function SeriesPanel(props: SeriesPanelProps): JSX.Element {
   const app = useApp();
   const [asking, setAsking] = createSignal(false);
-  const name = (): string => `${props.series.symbol} ${props.series.timeframe}`;
+  const name = (): string => seriesName(props.series);
   let panel: HTMLElement | undefined;
   onMount(() => {
     // In a narrow window it stands below the catalogue.
     const top = panel?.getBoundingClientRect().top ?? 0;
     if (top > 0.8 * window.innerHeight) panel?.scrollIntoView({ block: "start" });
   });
+  function remove(): void {
+    const { symbol, timeframe } = props.series;
+    const what = name();
+    app.deletions.start([what], what, async () => {
+      try {
+        await app.client.request("DeleteMarketData", { symbol, timeframe });
+      } catch (error) {
+        app.notices.show(`${what} was not deleted: ${messageOf(error)}`, { kind: "error" });
+      }
+      await app.catalogue.refresh();
+    });
+    app.go({ screen: "data" });
+  }
   function backtest(): void {
     chooseSeries(app.drafts, props.series);
     app.go({ screen: "run" });
@@ -84,8 +96,7 @@ export function SeriesPanel(props: SeriesPanelProps): JSX.Element {
               kind="danger"
               onClick={() => {
                 setAsking(false);
-                props.remove(props.series.symbol, props.series.timeframe);
-                app.go({ screen: "data" });
+                remove();
               }}
             >
               Delete

@@ -104,6 +104,7 @@ export class GrowingFills {
   #prices = new Float64Array(1024);
   #quantities = new Float64Array(1024);
   #sides = new Int8Array(1024);
+  #none = new Int32Array(1024).fill(-1);
   #length = 0;
   #seen = 0;
 
@@ -127,7 +128,7 @@ export class GrowingFills {
 
   /** Returns the fills. They belong to no trade yet. */
   columns(): FillColumns {
-    const none = new Int32Array(this.#length).fill(-1);
+    const none = this.#none.subarray(0, this.#length);
     return {
       times: this.#times.subarray(0, this.#length),
       prices: this.#prices.subarray(0, this.#length),
@@ -148,6 +149,7 @@ export class GrowingFills {
     this.#prices = longer(this.#prices);
     this.#quantities = longer(this.#quantities);
     this.#sides = longer(this.#sides);
+    this.#none = new Int32Array(this.#times.length).fill(-1);
   }
 
   #drop(count: number): void {

@@ -24,6 +24,8 @@ import "./live.css";
 
 /** Milliseconds between changes of texts: more often nobody reads them. */
 const WORDS_MS = 250;
+/** Milliseconds between drawings of what has come; zooming and panning draw at every frame. */
+const DRAWING_MS = 50;
 
 export interface LiveScreenProps {
   readonly id: string;
@@ -38,12 +40,16 @@ export function LiveScreen(props: LiveScreenProps): JSX.Element {
   const [drawn, setDrawn] = createSignal(0);
   const [words, setWords] = createSignal(0);
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let pause: ReturnType<typeof setTimeout> | undefined;
   const drawing = new Coalesced(() => {
     model.place();
     setDrawn((last) => last + 1);
   });
   const model = new LiveModel(app.client, props.id, config, props.status?.progressPercent ?? 0, () => {
-    drawing.request();
+    pause ??= setTimeout(() => {
+      pause = undefined;
+      drawing.request();
+    }, DRAWING_MS);
     timer ??= setTimeout(() => {
       timer = undefined;
       setWords((last) => last + 1);
@@ -53,6 +59,7 @@ export function LiveScreen(props: LiveScreenProps): JSX.Element {
     model.stop();
     drawing.cancel();
     clearTimeout(timer);
+    clearTimeout(pause);
   });
   const status = (): BacktestStatus["status"] => props.status?.status ?? "running";
   createEffect(on(status, (now) => model.noteStatus(now)));
@@ -279,6 +286,7 @@ function Charts(props: { readonly model: LiveModel; readonly drawn: number; read
         group={model.group}
         source={source}
         revision={props.drawn}
+        isGrowing
         fills={fills()}
         state={candles()}
         size="middle"

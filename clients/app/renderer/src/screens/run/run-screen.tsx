@@ -14,10 +14,10 @@ import {
 } from "solid-js";
 import { useApp } from "../../app-context";
 import { Button } from "../../components/button";
-import { ErrorPanel, messageOf } from "../../components/error-panel";
+import { ErrorPanel, messageOf, OldNote } from "../../components/error-panel";
 import { EmptyState } from "../../components/states";
 import { WaitingForBroker } from "../../shell/start-broker";
-import { thereOf } from "../../stores/loadable";
+import { failedOf, staleOf, thereOf, waitingOf } from "../../stores/loadable";
 import { AlgorithmFields } from "./algorithm-fields";
 import { DataFields } from "./data-fields";
 import { MoneyFields } from "./money-fields";
@@ -56,7 +56,6 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     // Another program may have imported or registered something.
     for (const one of [app.catalogue, app.algorithms]) void one.refresh();
   });
-  const untouched = (): boolean => JSON.stringify(draft.value()) === JSON.stringify(EMPTY_DRAFT);
   const kept = (): string => {
     if (!draft.unsaved()) return app.connection.status() === "ready" ? "Draft kept by the broker" : "";
     return app.connection.status() === "ready" ? "Draft kept here" : "Draft kept here until a broker answers";
@@ -65,17 +64,18 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     draft.change((now) => ({ ...now, ...part }));
     setRefusal(undefined);
   }
-  // A newcomer's form is one that can be started: the first algorithm, on the first series.
+  // A newcomer's form can be started: what was not chosen yet is the first algorithm, and the first series.
   createEffect(() => {
-    if (!untouched() || algorithms().length === 0 || series().length === 0) return;
+    const { algorithm, symbols } = draft.value();
+    if (!draft.known() || (algorithm !== "" && symbols.length > 0) || algorithms().length === 0) return;
     const first = series().find((one) => one.timeframe !== "tick") ?? series()[0];
     if (first === undefined) return;
-    const algorithm = algorithms().find((one) => one.name === "sma_cross") ?? algorithms()[0];
+    const usual = algorithms().find((one) => one.name === "sma_cross") ?? algorithms()[0];
+    const timeframe = first.timeframe === "tick" ? "1m" : first.timeframe;
     draft.change((now) => ({
       ...now,
-      algorithm: algorithm?.name ?? "",
-      symbols: [first.symbol],
-      timeframe: first.timeframe === "tick" ? "1m" : first.timeframe,
+      algorithm: now.algorithm || (usual?.name ?? ""),
+      ...(now.symbols.length > 0 ? {} : { symbols: [first.symbol], timeframe }),
     }));
   });
   createEffect(
@@ -157,11 +157,12 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
           </Button>
         </div>
       </header>
+      <OldNote error={staleOf(app.algorithms.state()) ?? staleOf(app.catalogue.state())} />
       <Switch>
-        <Match when={waits(app.algorithms.state()) ?? waits(app.catalogue.state())}>
+        <Match when={waitingOf(app.algorithms.state()) ?? waitingOf(app.catalogue.state())}>
           {(state) => <WaitingForBroker what={state().what} since={state().since} />}
         </Match>
-        <Match when={fails(app.algorithms.state()) ?? fails(app.catalogue.state())}>
+        <Match when={failedOf(app.algorithms.state()) ?? failedOf(app.catalogue.state())}>
           {(state) => (
             <ErrorPanel
               error={state().error}
@@ -277,15 +278,4 @@ function focusFirstError(): void {
   const input = document.querySelector<HTMLElement>(".run-form [aria-invalid='true']");
   input?.closest("details")?.setAttribute("open", "");
   input?.focus();
-}
-
-type Waits = { readonly what: string; readonly since: number };
-type Fails = { readonly what: string; readonly error: unknown };
-
-function waits(state: { readonly state: string }): Waits | undefined {
-  return state.state === "waiting" ? (state as unknown as Waits) : undefined;
-}
-
-function fails(state: { readonly state: string }): Fails | undefined {
-  return state.state === "failed" ? (state as unknown as Fails) : undefined;
 }

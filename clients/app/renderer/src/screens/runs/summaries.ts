@@ -10,8 +10,11 @@ const AT_ONCE = 3;
 const MOST = 5_000;
 
 export interface Summaries {
-  /** Returns what is known of an ended backtest, and has it read if it is not; it is reactive. */
-  of(id: string): RunSummary | undefined;
+  /**
+   * Returns what is known of a backtest, and has it read if that is not; it is reactive. What was read before the end is
+   * read again once it `hasEnded`.
+   */
+  of(id: string, hasEnded: boolean): RunSummary | undefined;
   /** Counts the summaries that came, so that a table can be sorted again. */
   revision(): number;
 }
@@ -29,7 +32,7 @@ export function summaries(client: RemoteClient): Summaries {
 
 function create(client: RemoteClient): Summaries {
   const found = new Map<string, RunSummary>();
-  const asked = new Set<string>();
+  const asked = new Map<string, boolean>(); // true if it was asked for after its end
   const queue: string[] = [];
   const [revision, setRevision] = createSignal(0);
   let running = 0;
@@ -63,15 +66,15 @@ function create(client: RemoteClient): Summaries {
   }
   return {
     revision,
-    of: (id) => {
+    of: (id, hasEnded) => {
       revision();
-      const known = found.get(id);
-      if (known === undefined && !asked.has(id)) {
-        asked.add(id);
+      const before = asked.get(id);
+      if (before === undefined || (hasEnded && !before)) {
+        asked.set(id, hasEnded);
         queue.push(id);
         queueMicrotask(next);
       }
-      return known;
+      return found.get(id);
     },
   };
 }

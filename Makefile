@@ -9,6 +9,14 @@ TS := clients/typescript
 NODE := $(VENV)/.node
 NODE_MODULES := $(TS)/node_modules/.package-lock.json
 IN_TS := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(TS) --silent
+# The app: the page, and Electron around it (docs/electron.md).
+APP := clients/app
+APP_MODULES := $(APP)/node_modules/.package-lock.json
+PAGE := clients/python/backtestr/ui/page/index.html
+IN_APP := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(APP) --silent
+ELECTRON := $(APP)/electron
+ELECTRON_MODULES := $(ELECTRON)/node_modules/.package-lock.json
+IN_ELECTRON := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(ELECTRON) --silent
 IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
@@ -16,13 +24,16 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
-.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
+.PHONY: ui run-ui run-app test-app lint-app types-app
+.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
 	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
 	@echo "make test-python   the first of them alone, make test-ts the others"
+	@echo "make run-ui        build the app, start a broker if none is running, and open the app in a browser; make ui builds it alone"
+	@echo "make run-app       start the app in Electron, or say how to get Electron's binary; make test-app tests it and the page"
 	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
 	@echo "make test-compiled run the integration and property tests with what is compiled"
@@ -31,6 +42,7 @@ help:
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
+	@echo "make bench-tunnel  the server of backtestr ui: round trips and a million prices through its tunnel, its start"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
@@ -46,7 +58,7 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py protocol/build_exten
 		{ echo "backtestr needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,ui,dev]'
 	$(BIN)/python -m backtestr --version
 	@$(BIN)/python compile_hot_modules.py & compiling=$$!; $(BIN)/python -m backtestr_engine --warm && wait $$compiling
 	@touch $@
@@ -81,6 +93,45 @@ $(TS)/dist/index.mjs: $(NODE_MODULES) $(TS)/tsdown.config.ts $(shell find $(TS)/
 	@$(IN_TS) run build > /dev/null
 	@touch $@
 
+# In the versions of their lock files, and without running their scripts.
+$(APP_MODULES): $(APP)/package.json $(APP)/package-lock.json | $(TS)/dist/index.mjs
+	$(IN_APP) ci --ignore-scripts
+	@touch $@
+
+# The page that `backtestr ui` serves, and that a wheel carries if it is there (docs/app.md).
+ui: $(PAGE)
+
+$(PAGE): $(APP_MODULES) $(TS)/dist/index.mjs $(APP)/vite.config.ts $(shell find $(APP)/renderer -type f)
+	@$(IN_APP) run build > /dev/null
+	@touch $@
+
+# With options: make run-ui ARGS='--port 8000 --no-browser'
+run-ui: setup ui
+	@exec $(BIN)/python -m backtestr ui --start $(ARGS)
+
+$(ELECTRON_MODULES): $(ELECTRON)/package.json $(ELECTRON)/package-lock.json | $(APP_MODULES)
+	$(IN_ELECTRON) ci --ignore-scripts
+	@touch $@
+
+# It looks for Electron's binary first, which npm's package does not contain.
+run-app: setup $(ELECTRON_MODULES)
+	@$(IN_ELECTRON) start -- --check
+	@$(IN_ELECTRON) run build > /dev/null
+	@$(IN_ELECTRON) start
+
+# The page's modules and those of Electron's processes; the app in a real Electron where BACKTESTR_ELECTRON names one.
+test-app: setup $(ELECTRON_MODULES)
+	$(IN_APP) run test
+	$(IN_ELECTRON) run test
+
+lint-app: $(ELECTRON_MODULES)
+	$(IN_APP) run lint
+	$(IN_ELECTRON) run lint
+
+types-app: $(ELECTRON_MODULES)
+	$(IN_APP) run types
+	$(IN_ELECTRON) run types
+
 # In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
 # In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
 test-python: setup build-ts
@@ -93,7 +144,7 @@ COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/p
 test-compiled: compiled build-ts
 	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
 
-lint: lint-python lint-ts
+lint: lint-python lint-ts lint-app
 
 lint-python: setup
 	$(BIN)/ruff check .
@@ -102,7 +153,7 @@ lint-python: setup
 lint-ts: $(NODE_MODULES)
 	$(IN_TS) run lint
 
-types: types-python types-ts
+types: types-python types-ts types-app
 
 types-python: setup
 	$(BIN)/mypy
@@ -142,6 +193,9 @@ bench-growth: setup
 
 bench-node: setup build-ts
 	$(BIN)/python benchmarks/node_client.py $(ARGS)
+
+bench-tunnel: setup build-ts
+	$(BIN)/python benchmarks/ui_tunnel.py $(ARGS)
 
 # The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup
@@ -186,3 +240,4 @@ clean:
 	rm -rf protocol/backtestr_protocol/wire/*.so protocol/backtestr_protocol/compiled
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
 	rm -rf examples/zeromqjs/node_modules $(TS)/node_modules $(TS)/dist $(TS)/coverage
+	rm -rf $(dir $(PAGE)) $(APP)/node_modules $(ELECTRON)/node_modules $(ELECTRON)/out $(ELECTRON)/packed

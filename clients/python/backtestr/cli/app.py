@@ -41,9 +41,9 @@ from .keys import keys_app
 from .metrics_command import metrics
 from .replays import replay, replays
 from .results_command import print_results, results
-from .standard_streams import standard_streams
 from .stop import stop
 from .top import show_top
+from .ui_command import ui
 
 app = typer.Typer(
     name="backtestr",
@@ -65,6 +65,7 @@ app.command()(results)
 app.command()(stop)
 app.command()(metrics)
 app.command("top")(show_top)
+app.command()(ui)
 
 T = TypeVar("T")
 
@@ -295,12 +296,6 @@ def replay_log(
     print_json(answer) if as_json else out.print(rendering.replayed_log(answer), soft_wrap=True)
     if answer.contradiction is not None or not answer.found:
         raise typer.Exit(EXIT_ERROR)
-
-
-def main() -> None:
-    """Run the `backtestr` command."""
-    with standard_streams():
-        app()
 
 
 # --- within -------------------------------------------------------------------------------------------------------

@@ -73,6 +73,16 @@ test("a draft typed while the broker is away is kept, and written when it is bac
   });
 });
 
+test("a draft says once the broker has told what was kept, so that nothing is filled in over it", () => {
+  const state = new State();
+  const silent: DraftState = { ...state, set: state.set.bind(state), subscribe: () => () => undefined };
+  createRoot((dispose) => {
+    expect(createDrafts(silent).open("run", "", text).known()).toBe(false);
+    expect(createDrafts(state).open("run", "", text).known()).toBe(true);
+    dispose();
+  });
+});
+
 test("what another page types is taken, and what is no draft is not", () => {
   const state = new State();
   createRoot((dispose) => {

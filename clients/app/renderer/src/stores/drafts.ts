@@ -30,6 +30,8 @@ export interface DraftsStore {
 
 /** Milliseconds of rest after which a draft is written. */
 const REST_MS = 400;
+/** Changes that are kept to be made again, more than anybody types while a broker is away. */
+const MOST_EARLY = 10_000;
 
 interface Entry {
   readonly draft: Draft<unknown>;
@@ -48,11 +50,12 @@ export function createDrafts(state: DraftState): DraftsStore {
     const [known, setKnown] = createSignal(false);
     let timer: ReturnType<typeof setTimeout> | undefined;
     let version = 0; // of what was typed here
+    const early: ((value: Value) => Value)[] = []; // changes before it was known what was kept, to be made to that
     let writing = false;
 
     async function write(): Promise<void> {
       clearTimeout(timer);
-      if (!unsaved() || writing) return;
+      if (!unsaved() || writing || !known()) return;
       writing = true;
       const written = version;
       try {
@@ -65,11 +68,17 @@ export function createDrafts(state: DraftState): DraftsStore {
       if (unsaved() && version !== written) void write();
     }
     function take(kept: unknown): void {
+      if (unsaved() && known()) return; // what is typed here is newer
       batch(() => {
         setKnown(true);
-        const checked = unsaved() ? undefined : check(kept); // what is typed here is newer
-        if (checked !== undefined) setValue(() => checked);
+        const checked = check(kept);
+        if (checked === undefined) return;
+        let joined: Value = checked;
+        for (const make of early) joined = make(joined);
+        setValue(() => joined);
       });
+      early.length = 0;
+      void write();
     }
 
     state.subscribe(key, take);
@@ -79,6 +88,8 @@ export function createDrafts(state: DraftState): DraftsStore {
       known,
       change: (make) => {
         version += 1;
+        if (!known()) early.push(make);
+        if (early.length > MOST_EARLY) early.shift();
         setValue((now) => make(now));
         setUnsaved(true);
         clearTimeout(timer);

@@ -11,7 +11,7 @@ export async function measureSize(folder: string, page: Page): Promise<readonly 
   const assets = join(folder, "assets");
   const scripts = readdirSync(assets).filter((name) => name.endsWith(".js"));
   const kilobytes = (names: readonly string[]): number =>
-    names.reduce((sum, name) => sum + gzipSync(readFileSync(join(assets, name))).length, 0) / 1000;
+    names.reduce((sum, name) => sum + gzipSync(readFileSync(join(assets, name)), { level: 9 }).length, 0) / 1000;
   const loaded = await page.evaluate(() =>
     performance.getEntriesByType("resource").map((one) => new URL(one.name).pathname.split("/").at(-1) ?? ""),
   );

@@ -22,27 +22,30 @@ IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
+.PHONY: help setup compiled run-broker test test-python test-whole test-modules test-pure test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
-.PHONY: ui run-ui run-app test-app lint-app types-app
-.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel
+.PHONY: ui run-ui run-app test-app test-browser lint-app types-app
+.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel bench-ui
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
-	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
-	@echo "make test-python   the first of them alone, make test-ts the others"
+	@echo "make test          run the tests: those of the TypeScript client and of the app, and those in Python"
+	@echo "make test-python   the last of them: make test-whole with brokers and workers, make test-modules of single modules"
+	@echo "make test-ts       those of the TypeScript client alone, make test-pure all those in Python in pure Python"
 	@echo "make run-ui        build the app, start a broker if none is running, and open the app in a browser; make ui builds it alone"
 	@echo "make run-app       start the app in Electron, or say how to get Electron's binary; make test-app tests it and the page"
+	@echo "make test-browser  try the page in chromium before a real broker"
 	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
-	@echo "make test-compiled run the integration and property tests with what is compiled"
+	@echo "make test-compiled run the tests of properties and codecs with what is compiled"
 	@echo "make lint types    what .ci/run checks besides"
 	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); ten minutes"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
 	@echo "make bench-tunnel  the server of backtestr ui: round trips and a million prices through its tunnel, its start"
+	@echo "make bench-ui      the app in chromium: first screen, a million bars, candles with fills, a thousand updates a second"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
@@ -80,7 +83,7 @@ $(NODE_MODULES): $(TS)/package.json $(TS)/package-lock.json $(NODE)
 	$(IN_TS) ci --ignore-scripts
 	@touch $@
 
-test: test-ts test-python
+test: test-ts test-app test-whole test-modules
 
 # All of them with the coverage of the core, or some: make test-ts TS_ARGS=tests/core
 test-ts: setup $(NODE_MODULES)
@@ -124,6 +127,10 @@ test-app: setup $(ELECTRON_MODULES)
 	$(IN_APP) run test
 	$(IN_ELECTRON) run test
 
+# The page in a real browser before a real broker (clients/app/tests/browser); APP_ARGS names files or, with -t, tests.
+test-browser: setup ui
+	$(IN_APP) run test:browser -- $(APP_ARGS)
+
 lint-app: $(ELECTRON_MODULES)
 	$(IN_APP) run lint
 	$(IN_ELECTRON) run lint
@@ -132,17 +139,30 @@ types-app: $(ELECTRON_MODULES)
 	$(IN_APP) run types
 	$(IN_ELECTRON) run types
 
-# In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
-# In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
-test-python: setup build-ts
-	BACKTESTR_PURE=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
+# Tests of modules run in pure Python: they replace parts of modules, which a compiled caller does not see. Those of the
+# whole run with what is compiled, as users run it, and in pure Python where there is no C compiler; one file of them runs
+# so everywhere. All in three processes, since many wait for a broker: those that share one run in one of them.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10
+COMPILED := $(if $(shell command -v cc),compiled)
+OF_MODULES := $(filter-out tests/integration/ tests/support/ tests/__pycache__/,$(wildcard tests/*/)) tests/test_layout.py
+IN_BOTH := tests/integration/test_end_to_end.py
 
-# The tests of the whole, and those that compare what is compiled with its twin in Python.
-COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/protocol/test_zmq_frames.py \
-	tests/protocol/test_compiled_modules.py
+test-python: test-whole test-modules
 
+test-whole: setup $(COMPILED) build-ts
+	BACKTESTR_PURE=$(if $(COMPILED),0,1) $(PYTEST) tests/integration $(ARGS)
+
+test-modules: setup build-ts
+	BACKTESTR_PURE=1 $(PYTEST) $(OF_MODULES) $(IN_BOTH) $(ARGS)
+
+# Everything in pure Python, as on a machine without a compiler.
+test-pure: setup build-ts
+	BACKTESTR_PURE=1 $(PYTEST) $(ARGS)
+
+# The tests that compare what is compiled with its twin in Python, and the laws of both.
 test-compiled: compiled build-ts
-	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
+	BACKTESTR_PURE=0 $(PYTEST) tests/properties tests/protocol/wire tests/protocol/test_zmq_frames.py \
+		tests/protocol/test_compiled_modules.py $(ARGS)
 
 lint: lint-python lint-ts lint-app
 
@@ -196,6 +216,9 @@ bench-node: setup build-ts
 
 bench-tunnel: setup build-ts
 	$(BIN)/python benchmarks/ui_tunnel.py $(ARGS)
+
+bench-ui: setup ui
+	@$(IN_APP) run bench
 
 # The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup

@@ -16,5 +16,7 @@ export default defineConfig({
     cssTarget: ["chrome125", "firefox128", "safari17.5"], // they know light-dark() and popovers
     assetsInlineLimit: 0,
     sourcemap: false,
+    // What the bundle is made of has licences whose texts go with it.
+    license: { fileName: "assets/licenses.md" },
   },
 });

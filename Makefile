@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
-.PHONY: ui run-ui run-app test-app lint-app types-app
+.PHONY: ui run-ui run-app test-app test-browser lint-app types-app bench-ui
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
@@ -34,6 +34,7 @@ help:
 	@echo "make test-python   the first of them alone, make test-ts the others"
 	@echo "make run-ui        build the app, start a broker if none is running, and open the app in a browser; make ui builds it alone"
 	@echo "make run-app       start the app in Electron, or say how to get Electron's binary; make test-app tests it and the page"
+	@echo "make test-browser  try the page in chromium before a real broker"
 	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
 	@echo "make test-compiled run the integration and property tests with what is compiled"
@@ -43,6 +44,7 @@ help:
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
 	@echo "make bench-tunnel  the server of backtestr ui: round trips and a million prices through its tunnel, its start"
+	@echo "make bench-ui      the app in chromium: first screen, a million bars, candles with fills, a thousand updates a second"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
@@ -124,6 +126,10 @@ test-app: setup $(ELECTRON_MODULES)
 	$(IN_APP) run test
 	$(IN_ELECTRON) run test
 
+# The page in a real browser before a real broker (clients/app/tests/browser); APP_ARGS names files or, with -t, tests.
+test-browser: setup ui
+	$(IN_APP) run test:browser -- $(APP_ARGS)
+
 lint-app: $(ELECTRON_MODULES)
 	$(IN_APP) run lint
 	$(IN_ELECTRON) run lint
@@ -196,6 +202,9 @@ bench-node: setup build-ts
 
 bench-tunnel: setup build-ts
 	$(BIN)/python benchmarks/ui_tunnel.py $(ARGS)
+
+bench-ui: setup ui
+	@$(IN_APP) run bench
 
 # The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { Broker } from "../../../typescript/tests/support/broker";
 import type { FromClientProcess } from "../src/channels";
 import { serveWindows } from "../src/client/serve-windows";
+import { asPortMain } from "./support/port-main";
 
 let broker: Broker;
 const remotes: RemoteClient[] = [];
@@ -19,20 +20,6 @@ afterEach(async () => {
   await Promise.all(remotes.splice(0).map((one) => one.close()));
   await broker.stop();
 });
-
-/** A port of Electron's main process: it has `on`, and refuses buffers in its transfer list. */
-function asPortMain(port: MessagePort): Port {
-  return {
-    postMessage: (message: unknown, list: readonly unknown[] = []) => {
-      if (list.length > 0) throw new TypeError("Port at index 0 is not a valid port");
-      port.postMessage(message);
-    },
-    on: (type, listener) => port.on(type, (data: unknown) => listener({ data })),
-    off: () => undefined,
-    start: () => port.start(),
-    close: () => port.close(),
-  };
-}
 
 class Parent extends EventEmitter {
   readonly said: FromClientProcess[] = [];

@@ -16,33 +16,7 @@ import { FakeElectron } from "./support/fake-electron";
 const fake = vi.hoisted(() => ({ electron: undefined as unknown as FakeElectron }));
 const home = mkdtempSync(join(tmpdir(), "bt-electron-"));
 
-vi.mock("electron", () => {
-  /** Stands for a part of the Electron of the present test. */
-  const of = (name: string): object =>
-    new Proxy(
-      {},
-      {
-        get: (_target, key) => {
-          const part = Reflect.get(fake.electron, name) as object;
-          const found: unknown = Reflect.get(part, key);
-          return typeof found === "function" ? found.bind(part) : found;
-        },
-      },
-    );
-  const names = ["app", "dialog", "ipcMain", "Menu", "protocol", "session", "utilityProcess"];
-  return {
-    ...Object.fromEntries(names.map((name) => [name, of(name)])),
-    contextBridge: of("contextBridge"),
-    ipcRenderer: of("ipcRenderer"),
-    webUtils: of("webUtils"),
-    BrowserWindow: class {
-      constructor(options: object) {
-        // biome-ignore lint/correctness/noConstructorReturn: it stands for the window that the test has made
-        return fake.electron.newWindow(options);
-      }
-    },
-  };
-});
+vi.mock("electron", async () => (await import("./support/fake-electron")).standingFor(() => fake.electron));
 
 beforeEach(() => {
   fake.electron = new FakeElectron(home);

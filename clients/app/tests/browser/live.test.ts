@@ -4,6 +4,9 @@ import { expect, inject } from "vitest";
 import { settled, test } from "./support/app";
 import { Stage } from "./support/stage";
 
+/** What follows a clock of its own takes longer on a busy machine than other tests. */
+const LONG_MS = 240_000;
+
 const SLOW = {
   algorithm: "sma_cross",
   symbol: "SYNTH",
@@ -18,7 +21,10 @@ function percentOf(text: string): number {
   return Number(/([\d.]+) %/.exec(text)?.[1] ?? Number.NaN);
 }
 
-test("it is followed, paused, resumed and stopped, and then is a result", async ({ open, client }) => {
+test("it is followed, paused, resumed and stopped, and then is a result", { timeout: LONG_MS }, async ({
+  open,
+  client,
+}) => {
   const run = await client.backtest({ ...SLOW, options: { pace: 400, streams: { prices: true } } });
   const page = await open(`#/runs/${run.id}`);
   const progress = page.locator(".progress");
@@ -49,7 +55,18 @@ test("it is followed, paused, resumed and stopped, and then is a result", async 
   await page.getByTestId("chart-equity").locator("canvas").waitFor();
 });
 
-test("a page that is opened in the middle has all of the past", async ({ open, client }) => {
+test("one that ends while it is watched becomes a result by itself", { timeout: LONG_MS }, async ({ open, client }) => {
+  const run = await client.backtest({ ...SLOW, end: "2024-01-02", options: { pace: 200 } });
+  const page = await open(`#/runs/${run.id}`);
+  await page.getByTestId("live-screen").waitFor();
+  await run.wait();
+  await page.getByTestId("result-screen").waitFor();
+  expect(await page.getByTestId("metric-totalTrades").locator("dd").innerText()).toBe(
+    String((await client.metrics(run.id))?.totalTrades),
+  );
+});
+
+test("a page that is opened in the middle has all of the past", { timeout: LONG_MS }, async ({ open, client }) => {
   const run = await client.backtest(SLOW);
   const first = await open(`#/runs/${run.id}`);
   const filled = (page: typeof first): Promise<number> =>
@@ -88,20 +105,23 @@ async function last(
   }
 }
 
-test("a killed broker is found again, and the backtest goes on to its result", async ({ open, foresee }) => {
+test("a killed broker is found again, and the backtest goes on to its result", { timeout: LONG_MS }, async ({
+  open,
+  foresee,
+}) => {
   foresee(/WebSocket|ERR_|50[0-9]|tunnel/i);
   const stage = await Stage.started(inject("servedCopy"));
   const { connect } = await import("@backtestr/client");
   const client = await connect({ connectionFile: stage.broker.connectionFile, timeoutMs: 30_000 });
   try {
-    const run = await client.backtest({ ...SLOW, options: { pace: 3_000 }, watch: [] });
+    const run = await client.backtest({ ...SLOW, end: "2024-02-01", options: { pace: 1_000 }, watch: [] });
     const page = await open(`#/runs/${run.id}`, { stage });
-    await page.getByTestId("live-orders").getByRole("row").nth(3).waitFor();
+    await page.getByTestId("live-orders").getByRole("row").nth(3).waitFor({ timeout: 60_000 });
     await stage.broker.kill();
     await page.getByText("Connected", { exact: true }).waitFor({ state: "hidden" });
     await stage.broker.start();
     await settled(page);
-    await page.getByTestId("result-screen").waitFor({ timeout: 90_000 });
+    await page.getByTestId("result-screen").waitFor({ timeout: 120_000 });
     const shown = await page.getByTestId("metric-totalTrades").locator("dd").innerText();
     const after = await client.results(run.id);
     expect(Number(shown.replaceAll(",", ""))).toBe(after.metrics?.totalTrades);

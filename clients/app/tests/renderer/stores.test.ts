@@ -73,6 +73,41 @@ test("a draft typed while the broker is away is kept, and written when it is bac
   });
 });
 
+test("a draft says once the broker has told what was kept, so that nothing is filled in over it", () => {
+  const state = new State();
+  const silent: DraftState = { ...state, set: state.set.bind(state), subscribe: () => () => undefined };
+  createRoot((dispose) => {
+    expect(createDrafts(silent).open("run", "", text).known()).toBe(false);
+    expect(createDrafts(state).open("run", "", text).known()).toBe(true);
+    dispose();
+  });
+});
+
+test("what is typed before the broker has told what was kept is made to that", async () => {
+  const state = new State();
+  let tell = (_value: unknown): void => undefined;
+  const late: DraftState = {
+    set: (key, value) => state.set(key, value),
+    subscribe: (_key, callback) => {
+      tell = callback;
+      return () => undefined;
+    },
+  };
+  await createRoot(async (dispose) => {
+    const check = (kept: unknown) => kept as { a: string; b: string } | undefined;
+    const draft = createDrafts(late).open("run", { a: "", b: "" }, check);
+    draft.change((now) => ({ ...now, b: "typed" }));
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect([draft.value(), state.writes]).toEqual([{ a: "", b: "typed" }, 0]);
+    tell({ a: "kept", b: "kept" });
+    await vi.advanceTimersByTimeAsync(0);
+    expect(draft.value()).toEqual({ a: "kept", b: "typed" });
+    expect(state.values.get("app.draft.run")).toEqual({ a: "kept", b: "typed" });
+    expect(draft.unsaved()).toBe(false);
+    dispose();
+  });
+});
+
 test("what another page types is taken, and what is no draft is not", () => {
   const state = new State();
   createRoot((dispose) => {

@@ -193,3 +193,29 @@ export class FakeElectron {
     return search(this.menus.at(-1) ?? []) as { click?: () => void } | undefined;
   }
 }
+
+/** Returns a module `electron` that stands for the Electron of the present test. */
+export function standingFor(current: () => FakeElectron): object {
+  const part = (name: string): object =>
+    new Proxy(
+      {},
+      {
+        get: (_target, key) => {
+          const whole = Reflect.get(current(), name) as object;
+          const found: unknown = Reflect.get(whole, key);
+          return typeof found === "function" ? found.bind(whole) : found;
+        },
+      },
+    );
+  const names = ["app", "dialog", "ipcMain", "Menu", "protocol", "session", "utilityProcess"];
+  const ofPages = ["contextBridge", "ipcRenderer", "webUtils"];
+  return {
+    ...Object.fromEntries([...names, ...ofPages].map((name) => [name, part(name)])),
+    BrowserWindow: class {
+      constructor(options: BrowserWindowConstructorOptions) {
+        // biome-ignore lint/correctness/noConstructorReturn: it stands for the window that the test has made
+        return current().newWindow(options);
+      }
+    },
+  };
+}

@@ -126,7 +126,7 @@ export function CandleChart(props: CandleChartProps): JSX.Element {
             {level() > 0 ? `A candle is ${barsPerCandle(level())} bars; zoom in to see each.` : "A candle is one bar."}
           </span>
           <a href="https://www.tradingview.com/" target="_blank" rel="noreferrer">
-            Charts by TradingView Lightweight Charts™, © 2025 TradingView, Inc.
+            TradingView Lightweight Charts™, © 2026 TradingView, Inc.
           </a>
         </>
       }

@@ -3,7 +3,7 @@
 /** A candle of level k is made of 4^k bars. */
 export const LEVEL_FACTOR = 4;
 /** So many candles may be in view; beyond it a candle is made of four times as many bars. */
-export const MAX_IN_VIEW = 10_000;
+export const MAX_IN_VIEW = 6_000;
 /** The share of the view that is handed over on either side of it. */
 const MARGIN = 0.5;
 /** A margin has at least so many candles, so that small views do not ask for others at each step. */

@@ -56,10 +56,13 @@ export function Definition(props: DefinitionProps): JSX.Element {
           if (button?.matches(":focus-visible") === true) show();
         }}
         onBlur={hide}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") hide();
+        }}
       >
         {props.mark === true ? "?" : props.term}
       </button>
-      <div ref={popover} id={id} class="definition-text" popover="manual" role="tooltip" onKeyDown={hide}>
+      <div ref={popover} id={id} class="definition-text" popover="manual" role="tooltip">
         {props.children}
       </div>
     </span>

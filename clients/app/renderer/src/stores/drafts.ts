@@ -3,7 +3,7 @@
  * page, and two pages have the same. While the broker is away a draft is kept in memory, and written once it is back.
  */
 
-import { type Accessor, createSignal } from "solid-js";
+import { type Accessor, batch, createSignal } from "solid-js";
 
 /** The part of the shared state that drafts need: values by their full keys. */
 export interface DraftState {
@@ -16,6 +16,8 @@ export interface Draft<Value> {
   readonly value: Accessor<Value>;
   /** True while the broker does not have what was typed last. */
   readonly unsaved: Accessor<boolean>;
+  /** True once the broker has said what was kept, if anything. Only then may a draft be filled in for the user. */
+  readonly known: Accessor<boolean>;
   change(make: (value: Value) => Value): void;
 }
 
@@ -28,6 +30,8 @@ export interface DraftsStore {
 
 /** Milliseconds of rest after which a draft is written. */
 const REST_MS = 400;
+/** Changes that are kept to be made again, more than anybody types while a broker is away. */
+const MOST_EARLY = 10_000;
 
 interface Entry {
   readonly draft: Draft<unknown>;
@@ -38,18 +42,20 @@ export function createDrafts(state: DraftState): DraftsStore {
   const entries = new Map<string, Entry>();
 
   function open<Value>(name: string, initial: Value, check: (kept: unknown) => Value | undefined): Draft<Value> {
-    const known = entries.get(name);
-    if (known !== undefined) return known.draft as Draft<Value>;
+    const opened = entries.get(name);
+    if (opened !== undefined) return opened.draft as Draft<Value>;
     const key = `app.draft.${name}`;
     const [value, setValue] = createSignal<Value>(initial);
     const [unsaved, setUnsaved] = createSignal(false);
+    const [known, setKnown] = createSignal(false);
     let timer: ReturnType<typeof setTimeout> | undefined;
     let version = 0; // of what was typed here
+    const early: ((value: Value) => Value)[] = []; // changes before it was known what was kept, to be made to that
     let writing = false;
 
     async function write(): Promise<void> {
       clearTimeout(timer);
-      if (!unsaved() || writing) return;
+      if (!unsaved() || writing || !known()) return;
       writing = true;
       const written = version;
       try {
@@ -62,17 +68,28 @@ export function createDrafts(state: DraftState): DraftsStore {
       if (unsaved() && version !== written) void write();
     }
     function take(kept: unknown): void {
-      if (unsaved()) return; // what is typed here is newer
-      const checked = check(kept);
-      if (checked !== undefined) setValue(() => checked);
+      if (unsaved() && known()) return; // what is typed here is newer
+      batch(() => {
+        setKnown(true);
+        const checked = check(kept);
+        if (checked === undefined) return;
+        let joined: Value = checked;
+        for (const make of early) joined = make(joined);
+        setValue(() => joined);
+      });
+      early.length = 0;
+      void write();
     }
 
     state.subscribe(key, take);
     const draft: Draft<Value> = {
       value,
       unsaved,
+      known,
       change: (make) => {
         version += 1;
+        if (!known()) early.push(make);
+        if (early.length > MOST_EARLY) early.shift();
         setValue((now) => make(now));
         setUnsaved(true);
         clearTimeout(timer);

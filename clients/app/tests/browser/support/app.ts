@@ -104,6 +104,8 @@ async function newContext(options: OpenOptions): Promise<BrowserContext> {
   context.setDefaultTimeout(20_000);
   // The browser states a violation of the policy in the console too, but not always by which element.
   await context.addInitScript(() => {
+    const warn = console.warn.bind(console);
+    console.warn = (...words: unknown[]) => warn(...words, new Error("where it was said").stack);
     document.addEventListener("securitypolicyviolation", (event) => {
       console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
     });

@@ -172,7 +172,7 @@ function Facts(props: { readonly series: SeriesInfo; readonly facts: SeriesFacts
         <dt>Gaps</dt>
         <dd>
           {count(facts.gaps)}
-          <Show when={facts.missingBars > 0}> with {count(facts.missingBars)} bars</Show>
+          <Show when={facts.missingBars > 0}>, {count(facts.missingBars)} bars missing</Show>
         </dd>
       </dl>
       <Show when={facts.longestGaps.length > 0}>

@@ -1,7 +1,7 @@
 /** The screen of a backtest: what it does while it runs, and its result once it has ended. */
 
 import type { BacktestStatus, Metrics, RemoteResults } from "@backtestr/client/page";
-import { createEffect, createMemo, type JSX, lazy, Match, on, Show, Suspense, Switch } from "solid-js";
+import { createEffect, createMemo, type JSX, lazy, Match, Show, Suspense, Switch } from "solid-js";
 import { useApp } from "../../app-context";
 import { LinkButton } from "../../components/button";
 import { codeOf, ErrorPanel } from "../../components/error-panel";
@@ -30,15 +30,11 @@ export function BacktestScreen(props: BacktestScreenProps): JSX.Element {
     thereOf(app.backtests.state())?.find((one) => one.backtestId === id),
   );
   const state = createMemo(() => status()?.status ?? thereOf(reading.state())?.status);
-  createEffect(
-    on(
-      state,
-      (now, before) => {
-        if (before !== undefined && now !== before && isFinal(now)) reading.again();
-      },
-      { defer: true },
-    ),
-  );
+  // What was read before the end has no metrics: the end is read too, however the two came.
+  createEffect(() => {
+    const read = thereOf(reading.state());
+    if (read !== undefined && !isFinal(read.status) && isFinal(state())) reading.again();
+  });
   // What was read stays in sight while the end is read.
   const results = createMemo((last: RemoteResults | undefined) => thereOf(reading.state()) ?? last, undefined);
   const ended = createMemo(() => {

@@ -95,7 +95,7 @@ function ParameterField(props: ParameterFieldProps): JSX.Element {
     <NumberField
       {...common}
       initial={initial}
-      step={parameter.type === "int" ? 1 : stepOf(parameter)}
+      step={stepOf(parameter)}
       low={parameter.low}
       high={parameter.high}
       onInput={props.onInput}
@@ -105,7 +105,8 @@ function ParameterField(props: ParameterFieldProps): JSX.Element {
 
 /** A hundredth of the range, as a power of ten. */
 function stepOf(parameter: ParameterInfo): number {
-  const { low, high } = parameter;
+  const { low, high, type } = parameter;
+  if (type === "int") return 1;
   if (low === undefined || high === undefined || !(high > low)) return 0.1;
   return 10 ** Math.floor(Math.log10((high - low) / 50));
 }

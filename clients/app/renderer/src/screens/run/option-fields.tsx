@@ -66,6 +66,8 @@ function OptionField(props: FormPart & { readonly option: RunOption }): JSX.Elem
     return <Select {...common} choices={choices()} onChange={set} />;
   }
   const scale = option.kind === "percent" ? 100 : 1;
+  const step = option.kind === "percent" ? 0.5 : 1;
+  const scaled = (bound: number | undefined): number | undefined => (bound === undefined ? undefined : scale * bound);
   const byPreset = (): string | undefined => (props.draft.preset === "" ? undefined : "as the preset");
   const own = (): string | undefined =>
     props.draft.preset === "" ? String(scale * Number(option.initial)) : undefined;
@@ -75,9 +77,9 @@ function OptionField(props: FormPart & { readonly option: RunOption }): JSX.Elem
       unit={option.kind === "percent" ? "%" : undefined}
       placeholder={byPreset()}
       initial={own()}
-      step={option.kind === "percent" ? 0.5 : 1}
-      low={option.low === undefined ? undefined : scale * option.low}
-      high={option.high === undefined ? undefined : scale * option.high}
+      step={step}
+      low={scaled(option.low)}
+      high={scaled(option.high)}
       onInput={set}
     />
   );

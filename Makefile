@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
 .PHONY: ui run-ui run-app test-app test-browser lint-app types-app bench-ui
-.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
+.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel
 .PHONY: bench-engine bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
@@ -43,6 +43,7 @@ help:
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
+	@echo "make bench-tunnel  the server of backtestr ui: round trips and a million prices through its tunnel, its start"
 	@echo "make bench-ui      the app in chromium: first screen, a million bars, candles with fills, a thousand updates a second"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
@@ -198,6 +199,9 @@ bench-growth: setup
 
 bench-node: setup build-ts
 	$(BIN)/python benchmarks/node_client.py $(ARGS)
+
+bench-tunnel: setup build-ts
+	$(BIN)/python benchmarks/ui_tunnel.py $(ARGS)
 
 bench-ui: setup ui
 	@$(IN_APP) run bench

@@ -18,6 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from backtestr.cli.exit_codes import EXIT_ERROR, EXIT_USAGE
+from backtestr.ui.core.page_queue import MAX_ANSWERS
 from backtestr.ui.core.stream_window import MAX_UNTAKEN
 from backtestr.ui.io.tunnel import MAX_PAGES
 from support.client.ui_process import ABSENT, ANSWER, LOST, MESSAGE, OPENED, REPLACED, Page, UiProcess
@@ -134,6 +135,22 @@ def test_a_page_that_leaves_releases_its_session_and_subscriptions(server: UiPro
     wait_until(lambda: prefixes() == before, 10)
 
 
+def test_a_page_that_leaves_its_answers_unread_is_disconnected(broker: RunningBroker) -> None:
+    """The reader of this WebSocket stops when nobody takes what it has read, as that of a browser does."""
+    with (
+        short_directory() as home,
+        UiProcess(apart(broker, home)) as server,
+        server.page() as idle,
+        server.page(max_queue=1) as page,
+    ):
+        page.hello().ask("UpdateState", {"key": "ui.large", "value": "x" * 50_000})
+        with contextlib.suppress(ConnectionClosed):  # it may be over before the last is sent
+            for _ in range(MAX_ANSWERS + 2_000):
+                page.request("GetState", {"key": "ui.large"})
+        wait_until(lambda: "leaves too many answers unread" in server.errors, 30)
+        assert idle.hello().ask("Ping", {})
+
+
 def test_the_number_of_pages_is_bounded(server: UiProcess) -> None:
     with contextlib.ExitStack() as stack:
         pages = [stack.enter_context(server.page()) for _ in range(MAX_PAGES + 1)]
@@ -177,6 +194,21 @@ def test_another_user_who_has_no_cookie_gets_nothing_private(server: UiProcess) 
         reply = server.ask(method, address, b"x" if method == "POST" else None, Cookie="")
         assert (reply.status, reply.json["error"]["code"]) == (401, "AUTHENTICATION_ERROR")
     assert server.ask("GET", f"/?token={server.token}", Cookie="").status == 401  # it was used
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can connect as another user")
+def test_a_program_of_another_user_is_refused_even_with_a_link(server: UiProcess) -> None:
+    """As one that has read the link in the list of processes."""
+    ask = (
+        "exec 3<>/dev/tcp/127.0.0.1/$0; "
+        "printf 'GET / HTTP/1.1\\r\\nHost: 127.0.0.1:%s\\r\\nConnection: close\\r\\n\\r\\n' $0 >&3; cat <&3"
+    )
+    command = ["/bin/bash", "-c", ask, str(server.port)]
+    other = subprocess.run(command, user=65_534, capture_output=True, text=True, timeout=20, check=True).stdout
+    assert other.startswith("HTTP/1.1 403 ")
+    assert "programs of its own user alone" in other
+    own = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    assert own.split()[1] in ("200", "503")  # 503 without a built page
 
 
 def test_it_listens_on_loopback_alone(server: UiProcess) -> None:
@@ -262,7 +294,7 @@ def test_without_a_broker_the_page_opens_and_start_starts_one_that_stays() -> No
                     assert page.hello().ask("Ping", {})
                 assert server.end()[0] == 0
             with UiProcess(environment, "--start") as server, server.page() as page:
-                assert "was started" not in server.printed
+                assert "Starting" not in server.printed
                 assert page.hello().ask("Ping", {})
                 page.ask("StopBroker", {})
                 page.until(lambda one: one.kind == LOST)

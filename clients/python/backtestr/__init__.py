@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import backtestr_protocol as backtestr_protocol  # first: it says which modules are compiled ones
+from backtestr.io.interrupts import uninterrupted
 from backtestr_protocol import __version__
 
 if TYPE_CHECKING:
@@ -124,8 +125,6 @@ def embedded(data_dir: str | Path | None = None) -> AbstractContextManager[Clien
     `pip install 'backtestr[broker,engine]'` installs. Raises `InvalidConfiguration`.
     """
     # Ctrl-C in the middle of an import would leave modules that are half there, and the next try would fail.
-    from .io.interrupts import uninterrupted
-
     return uninterrupted(_embedded_client)(data_dir)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from backtestr_protocol.errors import BacktestrError
 
-from .exit_codes import EXIT_ERROR
+from .exit_codes import EXIT_ERROR, EXIT_INTERRUPTED
 
 _NEEDED = ("filelock", "starlette", "uvicorn", "websockets")
 _MIB = 1 << 20
@@ -24,7 +24,8 @@ backtestr ui is at http://127.0.0.1:{port}/. Ctrl-C ends it.
 
 The link lets one browser in, once. For another one: backtestr ui
 """
-_STARTED = "A broker was started. It stays when this ends; stop it with: backtestr stop"
+_STARTING = "Starting a broker; the first start on a machine takes half a minute."
+_STARTED = "The broker serves. It stays when this ends; stop it with: backtestr stop"
 _NO_BROKER = "No broker is running. The page shows how to start one; or: backtestr ui --start"
 
 
@@ -43,6 +44,8 @@ def ui(
     except BacktestrError as error:
         _say(str(error))
         raise typer.Exit(EXIT_ERROR) from None
+    except KeyboardInterrupt:  # before it served: while it serves, Ctrl-C is its usual end
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _run(start: bool, port: int | None, no_browser: bool, upload_limit: int) -> None:
@@ -56,14 +59,14 @@ def _run(start: bool, port: int | None, no_browser: bool, upload_limit: int) -> 
         address = link(running.port, token)
         print(f"backtestr ui is running; a new link to it:\n\n  {address}\n", flush=True)
         if not no_browser:
-            webbrowser.open(address)
+            _open(address)
         return
     server = Server(listen(port), upload_limit)
     address = server.new_link()
     print(_SERVING.format(port=server.port, link=address), flush=True)
     if not no_browser:
         # The socket listens already. A browser that is slow to start keeps nobody waiting.
-        threading.Thread(target=webbrowser.open, args=(address,), name="backtestr browser", daemon=True).start()
+        threading.Thread(target=_open, args=(address,), name="backtestr browser", daemon=True).start()
     server.run()
 
 
@@ -76,11 +79,24 @@ def _look_for_broker(start: bool) -> None:
 
     from backtestr.ui.io.broker_start import BrokerStart, running_broker
 
-    if start:
-        if asyncio.run(BrokerStart().start()):
-            print(_STARTED, flush=True)
-    elif running_broker() is None:
+    if running_broker() is not None:
+        return
+    if not start:
         print(_NO_BROKER, flush=True)
+        return
+    print(_STARTING, flush=True)
+    if asyncio.run(BrokerStart().start()):
+        print(_STARTED, flush=True)
+
+
+def _open(address: str) -> None:
+    """Open an address in the browser of this user, unless that is one that takes the terminal."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    if type(browser) is not webbrowser.GenericBrowser:  # its subclasses run beside the terminal
+        browser.open(address)
 
 
 ui_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -38,8 +38,7 @@ class Site:
         self.admission = Admission(PORT)
         self.links = NewLinks(self.admission, PORT)
         self.uploads = Uploads(1_000, folder / "data" / "uploads")
-        self.tunnel = Tunnel(self.uploads)
-        web_app = WebApp(self.admission, self.links, self.tunnel, self.uploads, PageFiles(self.page), PORT)
+        web_app = WebApp(self.admission, self.links, Tunnel(self.uploads), self.uploads, PageFiles(self.page), PORT)
         self.app: ASGIApp = web_app.application
 
     def cookie(self) -> dict[str, str]:
@@ -58,7 +57,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     made = Site(tmp_path)
     yield made
     made.uploads.close()
-    made.tunnel._context.destroy(linger=0)
 
 
 def test_a_link_becomes_a_cookie_and_leaves_the_address(site: Site) -> None:

@@ -93,7 +93,9 @@ class Server:
         # uvicorn takes the signals, ends, and raises them again: the program goes on to its own end then.
         before = [(number, signal.signal(number, self._stop)) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
-            asyncio.run(self._serve())
+            # A loop that watches descriptors, which ZeroMQ's sockets need; that of Windows does not unless it is asked.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
         finally:
             self.links.withdraw()
             self._uploads.close()

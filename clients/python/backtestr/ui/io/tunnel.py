@@ -38,6 +38,9 @@ MAX_PAGES = 32
 RELOAD_INTERVAL = 0.25
 # Seconds in which a page takes what was sent before its link ends.
 CLOSING_SECONDS = 2.0
+# Seconds in which the broker takes a request, and between two tries to send it.
+BROKER_SECONDS = 10.0
+_RETRY_INTERVAL = 0.01
 # Bytes of the reason in a closing frame (RFC 6455).
 _MAX_REASON = 123
 _TRY_AGAIN_LATER = 1013
@@ -50,7 +53,7 @@ class Tunnel:
 
     def __init__(self, uploads: Container[str]) -> None:
         self._uploads = uploads
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # made for the first page
         self._pages: set[_Page] = set()
         self._ending: str | None = None
 
@@ -79,7 +82,12 @@ class Tunnel:
         except NetworkError as error:
             await _turn_away(websocket, str(error), GOING_AWAY)
             return
-        page = _Page(websocket, self._context, connection, file.own_keys, self._uploads)
+        self._context = self._context or zmq.Context()
+        try:
+            page = _Page(websocket, self._context, connection, file.own_keys, self._uploads)
+        except zmq.ZMQError as error:  # for want of descriptors
+            await _turn_away(websocket, f"no connection to the broker can be opened: {error}", _TRY_AGAIN_LATER)
+            return
         self._pages.add(page)
         try:
             await page.run()
@@ -109,7 +117,8 @@ class Tunnel:
         deadline = time.monotonic() + CLOSING_SECONDS
         while self._pages and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        self._context.destroy(linger=0)
+        if self._context is not None:
+            self._context.destroy(linger=0)
 
 
 class _Page:
@@ -128,6 +137,7 @@ class _Page:
         self._queue = PageQueue()
         self._has_news = asyncio.Event()
         self._end: EndPage | None = None
+        self._unsent: list[bytes] | None = None  # a request that the queue to the broker had no room for
         self._has_told_of_drops = False
         self._broker = BrokerLink(
             context,
@@ -186,6 +196,19 @@ class _Page:
                 if data is None
                 else self._link.page_says(data, time.time_ns() // 1_000_000)
             )
+            if self._unsent is not None:
+                await self._send_again(self._unsent)
+
+    async def _send_again(self, frames: list[bytes]) -> None:
+        """Send a request once the broker has taken others; the page waits meanwhile."""
+        deadline = time.monotonic() + BROKER_SECONDS
+        while not self._link.has_ended:
+            await asyncio.sleep(_RETRY_INTERVAL)
+            if self._link.has_ended or self._broker.send(frames):
+                break
+            if time.monotonic() > deadline:
+                self.lose("the broker takes no more requests")
+        self._unsent = None
 
     async def _send(self) -> None:
         while True:
@@ -209,11 +232,13 @@ class _Page:
                     self._has_news.set()
                 case SendToBroker(frames):
                     if not self._broker.send(frames):
-                        self.lose("the broker takes no more requests")
+                        self._unsent = frames
                 case ChangeSubscription(socket, prefix, begins):
                     (self._broker.subscribe if begins else self._broker.unsubscribe)(socket, prefix)
-                case EndPage():
+                case EndPage(reason, code):
                     self._end = effect
+                    if code == POLICY_VIOLATION:
+                        log.warning("the link of a page was ended: %s", reason)
                     self._broker.close()
                     self._has_news.set()
                 case _:

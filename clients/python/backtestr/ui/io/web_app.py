@@ -30,6 +30,7 @@ from backtestr_protocol.errors import (
 from .broker_start import BrokerStart, missing_packages
 from .new_links import NewLinks
 from .page_files import PageFiles
+from .peer_owner import is_of_another_user
 from .tunnel import Tunnel
 from .uploads import Uploads
 
@@ -170,6 +171,10 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers, is_tunnel = scope["headers"], scope["type"] == "websocket"
+        if is_of_another_user(scope.get("client"), scope.get("server")):
+            return _failure(
+                NotLetIn("this server answers programs of its own user alone; run `backtestr ui` yourself"), 403
+            )
         if not self._admission.is_for_us(headers):
             return _failure(NotLetIn("this server answers at 127.0.0.1 and localhost alone"), 421)
         if not self._admission.is_from_us(headers, must_say=is_tunnel or scope["method"] not in _SAFE):

@@ -122,7 +122,7 @@ function Curves(props: CurvesProps): JSX.Element {
   const equity = createMemo((): readonly PlotSeries[] => {
     const market = model.market();
     const own = line("Equity", curve.equity, "series-1");
-    return market === undefined ? [own] : [own, { ...line("Buy and hold", market, "series-2"), isDashed: true }];
+    return market === undefined ? [own] : [own, line("Buy and hold", market, "series-2")];
   });
   const drawdown = [{ ...line("Drawdown", curve.drawdown, "loss"), isFilled: true }];
   const sharpe = createMemo((): readonly PlotSeries[] => {

@@ -14,6 +14,7 @@ export default defineConfig({
     emptyOutDir: true,
     target: "es2022",
     cssTarget: ["chrome125", "firefox128", "safari17.5"], // they know light-dark() and popovers
+    modulePreload: { polyfill: false }, // all of them preload modules
     assetsInlineLimit: 0,
     sourcemap: false,
     // What the bundle is made of has licences whose texts go with it.

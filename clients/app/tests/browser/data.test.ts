@@ -77,6 +77,21 @@ test("a file that can be read in two ways has the field that decides beside the 
   await page.getByText(/TWOWAYS 1d is stored: 3 bars/).waitFor();
 });
 
+test("several files are imported by one button", async ({ open, client }) => {
+  const page = await open("#/data");
+  await settled(page);
+  const files = ["MANY1-1m.csv", "MANY2-1m.csv", "MANY3-1m.csv"].map((name, seed) => ({
+    name,
+    mimeType: "text/csv",
+    buffer: Buffer.from(csvOfBars(50, seed + 1)),
+  }));
+  await page.getByLabel("Files to import").setInputFiles(files);
+  await page.getByRole("button", { name: "Import all 3 files" }).click();
+  await expect.poll(() => page.getByText("is stored: 50 bars").count()).toBe(3);
+  const symbols = (await client.request("ListMarketData", {})).series.map((one) => one.symbol);
+  expect(symbols).toEqual(expect.arrayContaining(["MANY1", "MANY2", "MANY3"]));
+});
+
 test("a dropped file is told by its name, looked at, exported and imported back unchanged", async ({
   open,
   client,

@@ -1,5 +1,7 @@
 /** Labels of a y axis: as many digits as the step between them needs. Pure. */
 
+import { fixed } from "../format/numbers";
+
 const [THOUSAND, MILLION, BILLION] = [1e3, 1e6, 1e9];
 const MOST_DIGITS = 8;
 
@@ -13,11 +15,6 @@ export function digitsFor(step: number): number {
   return MOST_DIGITS;
 }
 
-function shown(value: number, digits: number): string {
-  const text = value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  return text.startsWith("-") ? `−${text.slice(1)}` : text;
-}
-
 /** Returns `1,250`, `12.5k` or `1.25M`. */
 export function numberLabel(value: number, step: number): string {
   const size = Math.abs(value);
@@ -29,10 +26,10 @@ export function numberLabel(value: number, step: number): string {
         : size >= 10 * THOUSAND
           ? [THOUSAND, "k"]
           : [1, ""];
-  return `${shown(value / unit, digitsFor(step / unit))}${letter}`;
+  return `${fixed(value / unit, digitsFor(step / unit))}${letter}`;
 }
 
 /** Returns a fraction as `12.5 %`. */
 export function percentLabel(value: number, step: number): string {
-  return `${shown(100 * value, digitsFor(100 * step))} %`;
+  return `${fixed(100 * value, digitsFor(100 * step))} %`;
 }

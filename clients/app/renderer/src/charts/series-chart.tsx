@@ -32,6 +32,8 @@ export interface SeriesChartProps {
 
 /** Milliseconds between summaries of a chart that grows. */
 const SUMMARY_MS = 2_000;
+/** Milliseconds after which the first summary is made: the drawing comes before. */
+const FIRST_SUMMARY_MS = 200;
 
 /** Draws series of one group. */
 export function SeriesChart(props: SeriesChartProps): JSX.Element {
@@ -75,7 +77,7 @@ export function SeriesChart(props: SeriesChartProps): JSX.Element {
           timer = undefined;
           summarise();
         },
-        summary() === "" ? 0 : SUMMARY_MS,
+        summary() === "" ? FIRST_SUMMARY_MS : SUMMARY_MS,
       );
     }),
   );

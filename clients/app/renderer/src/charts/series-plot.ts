@@ -17,6 +17,8 @@ import { timeTicks } from "./time-ticks";
 export const AXIS_PIXELS = 84;
 /** The pixels between labels of the x axis. */
 const TICK_PIXELS = 90;
+/** The pixels of a line. Hairlines are drawn several times as fast, and look the same where points are dense. */
+const [WIDTH, DENSE_WIDTH] = [1.25, 1];
 /** Half of a label's width. */
 const EDGE_PIXELS = 20;
 
@@ -108,6 +110,10 @@ export class SeriesPlot {
       ),
     }));
     const data = joined(parts, series.length);
+    for (const { own, shown } of parts) {
+      for (const index of own)
+        (this.#plot.series[index + 1] as uPlot.Series).width = shown.isExact ? WIDTH : DENSE_WIDTH;
+    }
     this.#plot.batch(() => {
       this.#plot.setData(data, false);
       const [min, max] = this.#extremes(from, to);
@@ -165,7 +171,7 @@ export class SeriesPlot {
     return {
       label: one.name,
       stroke: () => chartColour(one.colour),
-      width: 1.25,
+      width: WIDTH,
       points: { show: false },
       ...(one.isDashed === true ? { dash: [5, 4] } : {}),
       ...(one.isFilled === true ? { fill: () => faint(one.colour, 0.14), fillTo: 0 } : {}),

@@ -61,8 +61,9 @@ export function AlgorithmPanel(props: { readonly algorithm: AlgorithmInfo }): JS
             when={props.algorithm.lookAhead}
             fallback={
               <p class="muted">
-                Only registered files are checked by themselves. Each backtest of an algorithm of the folder is checked
-                on its own bars.
+                {props.algorithm.origin === "built-in"
+                  ? "It is built in; files are checked when they are registered."
+                  : "Each of its backtests checks it, on its own bars."}
               </p>
             }
           >

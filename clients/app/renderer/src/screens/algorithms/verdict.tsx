@@ -22,9 +22,13 @@ export function VerdictMark(props: { readonly verdict: LookAhead | undefined }):
   const words = () => verdictWords(props.verdict);
   return (
     <span class={`verdict ${words().sense}`}>
-      <span class="verdict-mark" aria-hidden="true">
-        {MARKS[words().sense]}
-      </span>
+      <Show when={MARKS[words().sense]}>
+        {(mark) => (
+          <span class="verdict-mark" aria-hidden="true">
+            {mark()}
+          </span>
+        )}
+      </Show>
       {words().text}
     </span>
   );

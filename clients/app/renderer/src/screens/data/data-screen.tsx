@@ -24,6 +24,7 @@ import { day, range, timeframeMs } from "../../format/times";
 import { WaitingForBroker } from "../../shell/start-broker";
 import { failedOf, staleOf, waitingOf } from "../../stores/loadable";
 import { importJobs } from "./import-jobs";
+import { formErrors } from "./import-options";
 import { createPreviews, type Preview, seriesName } from "./previews";
 import { sampleFile } from "./sample";
 import "./data-screen.css";
@@ -57,6 +58,13 @@ export function DataScreen(props: {
   });
   function pick(files: FileList | null | undefined): void {
     if (files && files.length > 0) imports.add(files);
+  }
+  const chosenJobs = createMemo(() => imports.jobs().filter((one) => one.stage().kind === "chosen"));
+  async function importAll(): Promise<void> {
+    // One after the other, as they are listed; one whose form has a mistake waits for its owner.
+    for (const job of chosenJobs()) {
+      if (Object.keys(formErrors(job.form())).length === 0) await job.start();
+    }
   }
   function addSample(): void {
     imports.add([sampleFile()]);
@@ -114,6 +122,13 @@ export function DataScreen(props: {
       </header>
       <Show when={dragging()}>
         <div class="drop-hint">Drop files of bars or ticks: CSV and the exports it comes in, Parquet, Arrow.</div>
+      </Show>
+      <Show when={chosenJobs().length > 1}>
+        <div>
+          <Button kind="primary" onClick={() => void importAll()}>
+            Import all {count(chosenJobs().length)} files
+          </Button>
+        </div>
       </Show>
       <Suspense fallback={<Waiting what="the code of imports" />}>
         <For each={imports.jobs()}>{(job) => <ImportCard job={job} />}</For>

@@ -1,6 +1,6 @@
 /** The overview of a result: key figures, curves, months, the distribution of trades, and all metrics. */
 
-import { createMemo, For, type JSX, Show } from "solid-js";
+import { createMemo, For, type JSX, onCleanup, Show } from "solid-js";
 import { useApp } from "../../app-context";
 import { numberLabel, percentLabel } from "../../charts/axis-labels";
 import type { ChartAction, ChartState } from "../../charts/chart-frame";
@@ -122,7 +122,7 @@ function Curves(props: CurvesProps): JSX.Element {
   const equity = createMemo((): readonly PlotSeries[] => {
     const market = model.market();
     const own = line("Equity", curve.equity, "series-1");
-    return market === undefined ? [own] : [own, { ...line("Buy and hold", market, "series-2"), isDashed: true }];
+    return market === undefined ? [own] : [own, line("Buy and hold", market, "series-2")];
   });
   const drawdown = [{ ...line("Drawdown", curve.drawdown, "loss"), isFilled: true }];
   const sharpe = createMemo((): readonly PlotSeries[] => {
@@ -130,7 +130,8 @@ function Curves(props: CurvesProps): JSX.Element {
     return values === undefined ? [] : [line("Rolling Sharpe ratio", values, "series-3")];
   });
   const sharpeState = createMemo((): ChartState => {
-    if (model.sharpe() === undefined) return { kind: "empty", why: "The result has no bars per year." };
+    if (model.metrics.annualisation == null) return { kind: "empty", why: "The result has no bars per year." };
+    if (model.sharpe() === undefined) return { kind: "waiting", what: "the rolling Sharpe ratio" };
     const bars = curve.times.length;
     if (bars < model.sharpeWindow()) {
       return {
@@ -141,9 +142,11 @@ function Curves(props: CurvesProps): JSX.Element {
     const { min, max } = (model.sharpe() as PlotSeries["values"]).extremes(0, bars);
     return min > max ? { kind: "empty", why: "Returns do not vary in any window of bars." } : { kind: "ready" };
   });
-  // Buying and holding needs all prices, which come after the curve is drawn.
-  queueMicrotask(() => setTimeout(loadAll, 300));
-  function loadAll(): void {
+  // What follows from the curve, and all prices, for buying and holding, come once the curve is drawn.
+  const timer = setTimeout(goOn, 100);
+  onCleanup(() => clearTimeout(timer));
+  function goOn(): void {
+    model.drawn();
     if (curve.times.length * model.config.symbols.length > MAX_LOADED_BARS || model.whyNoMarket() !== undefined) return;
     for (const one of model.bars()) one.wantAll();
   }

@@ -1,7 +1,7 @@
 /** The result of a backtest as its screen has it: figures first, then the curve, then trades and prices. */
 
 import type { Metrics, RemoteClient, RemoteResults, Table } from "@backtestr/client/page";
-import { type Accessor, createMemo, createSignal, onCleanup } from "solid-js";
+import { type Accessor, createEffect, createMemo, createSignal, onCleanup } from "solid-js";
 import { ChartGroup } from "../../charts/chart-group";
 import { buyAndHold } from "../../charts/market-curve";
 import { Pyramid } from "../../charts/pyramid";
@@ -52,7 +52,10 @@ export interface RunModel {
   /** Buying and holding, once all bars are loaded. */
   readonly market: Accessor<Pyramid | undefined>;
   readonly sharpeWindow: Accessor<number>;
+  /** Undefined until `drawn` was called. */
   readonly sharpe: Accessor<Pyramid | undefined>;
+  /** Tells that the curve is in sight: what follows from it is computed from then on. */
+  readonly drawn: () => void;
 }
 
 /** Makes the model of a backtest that has ended, and begins to read. Called under an owner. */
@@ -63,7 +66,10 @@ export function createRunModel(client: RemoteClient, results: RemoteResults, met
     const { tables } = await client.results(id, { tables: ["equity"] });
     return curveOf(there(tables.equity, "equity"));
   });
+  // The curve is what is looked at first, so trades do not share its way.
+  const isCurveRead = untilRead(curve);
   const deals = createReading("trades and orders", async () => {
+    await isCurveRead;
     const { tables } = await client.results(id, { tables: ["trades", "orders"] });
     return { trades: there(tables.trades, "trades"), orders: there(tables.orders, "orders") };
   });
@@ -102,9 +108,10 @@ export function createRunModel(client: RemoteClient, results: RemoteResults, met
 
   const yearly = (): number => metrics.annualisation?.barsPerYear ?? Number.NaN;
   const sharpeWindow = createMemo(() => rollingWindow(yearly(), thereOf(curve.state())?.times.length ?? 0));
+  const [isDrawn, setIsDrawn] = createSignal(false);
   const sharpe = createMemo(() => {
     const found = thereOf(curve.state());
-    if (found === undefined || Number.isNaN(yearly())) return undefined;
+    if (found === undefined || !isDrawn() || Number.isNaN(yearly())) return undefined;
     const equity = found.equity.values;
     const riskFree = metrics.annualisation?.riskFree ?? 0;
     return new Pyramid(rollingSharpe(equity, config.initialCapital, sharpeWindow(), yearly(), riskFree));
@@ -122,7 +129,18 @@ export function createRunModel(client: RemoteClient, results: RemoteResults, met
     market,
     sharpeWindow,
     sharpe,
+    drawn: () => setIsDrawn(true),
   };
+}
+
+/** Resolves once a reading has its value, or has failed. */
+function untilRead(reading: Reading<unknown>): Promise<void> {
+  return new Promise((resolve) => {
+    createEffect(() => {
+      if (reading.state().state !== "waiting") resolve();
+    });
+    onCleanup(resolve);
+  });
 }
 
 function there(table: Table | undefined, name: string): Table {
@@ -134,11 +152,17 @@ function there(table: Table | undefined, name: string): Table {
 export function curveOf(table: Table): Curve {
   const times = numbers(table, "timestamp");
   const bars = times.length;
+  const falls = numbers(table, "drawdown");
+  const [places, drawdown] = [new Float64Array(bars), new Float64Array(bars)];
+  for (let bar = 0; bar < bars; bar += 1) {
+    places[bar] = bar;
+    drawdown[bar] = -(falls[bar] as number);
+  }
   return {
     times,
-    places: Float64Array.from({ length: bars }, (_, bar) => bar),
+    places,
     equity: new Pyramid(numbers(table, "equity")),
-    drawdown: new Pyramid(numbers(table, "drawdown").map((one) => -one)),
+    drawdown: new Pyramid(drawdown),
     group: new ChartGroup(
       barAxis(() => times),
       { from: -0.5, to: Math.max(1, bars) - 0.5 },

@@ -22,6 +22,11 @@ export interface App {
   readonly drafts: DraftsStore;
   readonly notices: NoticesStore;
   readonly deletions: Postponed;
+  /**
+   * Reads lists again that another program may have changed: the broker tells nobody of imports and registrations. Without
+   * a connection it does nothing, since all lists are read at the next one.
+   */
+  reread(...lists: readonly Pick<Listing<never>, "refresh">[]): void;
   /** Shows another screen. */
   go(route: Route): void;
 }
@@ -53,11 +58,12 @@ export function createApp(host: Host, go: (route: Route) => void): App {
     for (const one of [catalogue, algorithms, backtests]) void one.refresh();
     drafts.flush();
   });
-  // The broker tells nobody of imports and registrations by other programs; whoever comes back to the page sees them.
+  const reread = (...lists: readonly Pick<Listing<never>, "refresh">[]): void => {
+    if (connection.status() === "ready") for (const one of lists) void one.refresh();
+  };
   document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState !== "visible" || connection.status() !== "ready") return;
-    for (const one of [catalogue, algorithms, backtests]) void one.refresh();
+    if (document.visibilityState === "visible") reread(catalogue, algorithms, backtests);
   });
   window.addEventListener("pagehide", () => drafts.flush());
-  return { host, client, connection, catalogue, algorithms, backtests, drafts, notices, deletions, go };
+  return { host, client, connection, catalogue, algorithms, backtests, drafts, notices, deletions, reread, go };
 }

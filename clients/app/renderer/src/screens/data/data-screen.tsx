@@ -40,7 +40,7 @@ export function DataScreen(props: {
 }): JSX.Element {
   const app = useApp();
   const imports = importJobs(app);
-  onMount(() => void app.catalogue.refresh()); // another program may have imported something
+  onMount(() => app.reread(app.catalogue));
   const [filter, setFilter] = createSignal("");
   const [dragging, setDragging] = createSignal(false);
   let picker: HTMLInputElement | undefined;

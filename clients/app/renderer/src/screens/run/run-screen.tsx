@@ -52,10 +52,7 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
   const probe = createProbe(app.client, () => built().config, series);
   onCleanup(() => probe.end());
 
-  onMount(() => {
-    // Another program may have imported or registered something.
-    for (const one of [app.catalogue, app.algorithms]) void one.refresh();
-  });
+  onMount(() => app.reread(app.catalogue, app.algorithms));
   const kept = (): string => {
     if (!draft.unsaved()) return app.connection.status() === "ready" ? "Draft kept by the broker" : "";
     return app.connection.status() === "ready" ? "Draft kept here" : "Draft kept here until a broker answers";

@@ -33,11 +33,11 @@ export function RunsScreen(): JSX.Element {
   const [chosen, setChosen] = createSignal<ReadonlySet<string>>(new Set());
   const [current, setCurrent] = createSignal<string>();
 
-  onMount(() => void stored.refresh());
+  onMount(() => app.reread(stored));
   const ended = createMemo(
     () => (thereOf(app.backtests.state()) ?? []).filter((one) => one.endTime !== undefined).length,
   );
-  createEffect(on([ended, app.connection.status], () => void stored.refresh(), { defer: true }));
+  createEffect(on([ended, app.connection.status], () => app.reread(stored), { defer: true }));
 
   const rows = createMemo(() =>
     joinRows(thereOf(app.backtests.state()) ?? [], thereOf(stored.state()) ?? []).filter(

@@ -220,6 +220,8 @@ def test_a_new_link_needs_the_key_of_the_server(site: Site) -> None:
         answer = ask(site.app, "POST", "/api/links", OWN, chunks=[body])
         assert answer.status in (400, 401)
         assert "token" not in answer.json
+    endless = ask(site.app, "POST", "/api/links", OWN, chunks=[bytes(1_000), bytes(100), bytes(1 << 20)])
+    assert endless.status == 413
 
 
 def test_a_broker_that_cannot_be_started_says_why(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

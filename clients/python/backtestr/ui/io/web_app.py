@@ -40,6 +40,8 @@ _NOT_LET_IN = (
     "this browser was not let in, or the server was started anew; run `backtestr ui` again and open the link it prints"
 )
 _SAFE = ("GET", "HEAD")
+# Bytes of a request for a link, which anybody on this machine may send: it has two short texts.
+_MAX_LINK_BYTES = 1_024
 _STATUSES: tuple[tuple[type[BacktestrError], int], ...] = (
     (AuthenticationError, 401),
     (MessageTooLarge, 413),
@@ -145,7 +147,12 @@ class WebApp:
         return Response(status_code=204)
 
     async def _new_link(self, request: Request) -> Response:
-        return _json(self._links.answer(await request.body()))
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_LINK_BYTES:
+                raise MessageTooLarge("this asks for no link")
+        return _json(self._links.answer(body))
 
 
 class Gate:

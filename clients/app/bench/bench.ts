@@ -170,7 +170,7 @@ async function candles(context: BrowserContext, stage: Stage, client: Client): P
   const page = await opened(context, stage, `#/runs/${run.id}?view=trades`);
   await page.getByTestId("chart-candles").locator("canvas").first().waitFor();
   await page.waitForFunction(() => document.querySelector(".waiting") === null);
-  await gestures(page, "[data-testid='chart-candles'] canvas", "20,000 candles, 20,000 fills", 33);
+  await gestures(page, "[data-testid='chart-candles'] .chart-area", "20,000 candles, 20,000 fills", 33);
   await page.close();
 }
 

@@ -21,6 +21,9 @@ async function cleared(page: Page): Promise<void> {
   await settled(page);
   await page.getByRole("button", { name: "Clear", exact: true }).click();
   await page.getByText("The form is empty again.").waitFor();
+  // Other tests have left series of theirs.
+  await page.getByLabel("Symbol", { exact: true }).selectOption("SYNTH");
+  await page.getByLabel("Timeframe").fill("1m");
   await page.getByText("Draft kept by the broker").waitFor();
 }
 

@@ -5,13 +5,7 @@ import { describe, expect, it } from "vitest";
 import { BarColumns, SLICE_BARS } from "../../renderer/src/charts/bar-columns";
 import { barsPerCandle, isOutgrown, levelFor, MAX_IN_VIEW, windowFor } from "../../renderer/src/charts/candle-window";
 import { envelope } from "../../renderer/src/charts/envelope";
-import {
-  type FillColumns,
-  fillAt,
-  fillsBetween,
-  fillsOfTrade,
-  tradeOfFill,
-} from "../../renderer/src/charts/fill-columns";
+import { type FillColumns, fillAt, fillsOfTrade, tradeOfFill } from "../../renderer/src/charts/fill-columns";
 import { Coalesced } from "../../renderer/src/charts/frame";
 import { binned } from "../../renderer/src/charts/histogram-bins";
 import { buyAndHold } from "../../renderer/src/charts/market-curve";
@@ -354,10 +348,7 @@ describe("fills", () => {
     closes: Int32Array.of(-1, 0, -1, 1),
   };
 
-  it("are found by time", () => {
-    expect(fillsBetween(fills, 20, 20)).toEqual({ first: 1, end: 3 });
-    expect(fillsBetween(fills, 31, 40)).toEqual({ first: 4, end: 4 });
-    expect(fillsBetween(fills, 25, 15)).toEqual({ first: 3, end: 3 });
+  it("are found by their trade", () => {
     expect(fillsOfTrade(fills, 1)).toEqual([2, 3]);
     expect([0, 1, 2, 3].map((fill) => tradeOfFill(fills, fill))).toEqual([0, 0, 1, 1]);
   });

@@ -10,8 +10,6 @@ import { lowerBound } from "./search";
 
 /** Bars that are loaded together: 4^7, so that a candle of up to level 7 lies within a slice. */
 export const SLICE_BARS = 16_384;
-/** The longest candles have 4^7 bars. */
-export const MAX_LEVEL = 7;
 
 /** Bars of an answer: columns of one length, times ascending. */
 export interface LoadedBars {

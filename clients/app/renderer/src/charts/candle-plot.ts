@@ -60,10 +60,13 @@ export class CandlePlot {
   #window: CandleWindow | undefined;
   #isStale = false;
   #hasGrown = false;
+  #height: number;
+  #placed = "";
 
   constructor(host: HTMLElement, options: CandleOptions) {
     this.#host = host;
     this.#options = options;
+    this.#height = host.clientHeight;
     this.#chart = createChart(host, {
       width: host.clientWidth,
       height: host.clientHeight,
@@ -134,7 +137,8 @@ export class CandlePlot {
   }
 
   #resized(): void {
-    this.#chart.resize(Math.max(160, this.#host.clientWidth), Math.max(80, this.#host.clientHeight));
+    this.#height = Math.max(80, this.#host.clientHeight);
+    this.#chart.resize(Math.max(160, this.#host.clientWidth), this.#height);
     this.#drawing.request();
   }
 
@@ -183,10 +187,14 @@ export class CandlePlot {
     this.#window = window;
   }
 
+  /** Lays the area that takes the pointer over the candles; the element is asked for its size only when that changes. */
   #place(): void {
     const scale = this.#chart.timeScale();
+    const size = `${scale.width()} ${this.#height - scale.height()}`;
+    if (size === this.#placed) return;
+    this.#placed = size;
     this.#area.style.width = `${scale.width()}px`;
-    this.#area.style.height = `${Math.max(0, this.#host.clientHeight - scale.height())}px`;
+    this.#area.style.height = `${Math.max(0, this.#height - scale.height())}px`;
   }
 
   #recolour(): void {

@@ -1,7 +1,5 @@
 /** The fills of a backtest as columns, and which of them are where. Pure. */
 
-import { lowerBound, upperBound } from "./search";
-
 /** Fills as columns of one length, in the order of their times. */
 export interface FillColumns {
   /** Milliseconds, ascending. */
@@ -27,18 +25,6 @@ export const NO_FILLS: FillColumns = {
   opens: new Int32Array(0),
   closes: new Int32Array(0),
 };
-
-/** Fills `first` up to, not including, `end`. */
-export interface FillRange {
-  readonly first: number;
-  readonly end: number;
-}
-
-/** Returns the fills from `from` to `to`, both included, by binary search. */
-export function fillsBetween(fills: FillColumns, from: number, to: number): FillRange {
-  const first = lowerBound(fills.times, from);
-  return { first, end: Math.max(first, upperBound(fills.times, to)) };
-}
 
 /** Where the fills of a range were drawn, in pixels: the place `index - first` has the fill `index`. */
 export interface DrawnFills {

@@ -18,8 +18,8 @@ const MANY = 400;
 /** Pixels within which a fill is hit. */
 const HIT_RADIUS = 8;
 const ARROW = { width: 9, height: 8, gap: 3 };
-/** Where a bar has fewer pixels than this, arrows are smaller, so that the candles are seen. */
-const WIDE_BAR = 4;
+/** Where a fill has fewer pixels of the width than this, arrows are smaller, so that the candles are seen. */
+const ROOM = 14;
 const SMALL_ARROW = { width: 5, height: 5, gap: 2 };
 const STROKE = { width: 2, height: 6, step: 3 };
 /** Cells of strokes in a row and in a column: 2,048 by 3,072 pixels. */
@@ -38,7 +38,7 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
   /** The number of the drawing that has filled each cell last. */
   readonly #cells = new Int32Array(CELLS * CELLS);
   #stamp = 0;
-  #barPixels = 0;
+  #width = 0;
   #attached: SeriesAttachedParameter<Time> | undefined;
   readonly #drawn: DrawnFills = { first: 0, count: 0, xs: new Float32Array(0), ys: new Float32Array(0) };
   readonly #views: readonly IPrimitivePaneView[] = [
@@ -102,7 +102,7 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
   }
 
   #arrows(context: CanvasRenderingContext2D, first: number, side: number): void {
-    const size = this.#barPixels < WIDE_BAR ? SMALL_ARROW : ARROW;
+    const size = this.#drawn.count * ROOM > this.#width ? SMALL_ARROW : ARROW;
     context.beginPath();
     for (let place = 0; place < this.#drawn.count; place += 1) {
       if (this.#fills.sides[first + place] !== side) continue;
@@ -150,7 +150,7 @@ export class FillsPrimitive implements ISeriesPrimitive<Time> {
     if (drawn.count === 0) return;
     const size = barsPerCandle(this.#window.level);
     const pixels = ((right as number) - (left as number)) / 1000;
-    this.#barPixels = pixels / size;
+    this.#width = scale.width();
     const perPrice = 1000 / ((below as number) - (top as number));
     for (let place = 0; place < count; place += 1) {
       const logical = ((this.#places[first + place] as number) + 0.5) / size - 0.5 - this.#window.first;

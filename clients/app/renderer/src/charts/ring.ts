@@ -43,11 +43,4 @@ export class Ring<Item> {
     const place = (this.#start + this.#items.length - 1 - age) % this.#items.length;
     return this.#items[place];
   }
-
-  /** Forgets all. */
-  clear(): void {
-    this.#items = [];
-    this.#start = 0;
-    this.#seen = 0;
-  }
 }

@@ -218,6 +218,8 @@ interface SideBySideProps {
 
 function Metrics(props: SideBySideProps & { onRemove(id: string): void }): JSX.Element {
   const app = useApp();
+  const isDaily = (): boolean =>
+    props.found.every(({ results }) => configOf(results.config).options.statistics === "daily_geometric");
   const save = (): void => {
     const rows = METRIC_GROUPS.flatMap(({ metrics }) =>
       metrics.map((one) => [
@@ -286,7 +288,7 @@ function Metrics(props: SideBySideProps & { onRemove(id: string): void }): JSX.E
                     return (
                       <tr>
                         <th scope="row">
-                          <MetricName definition={definition} isDaily={false} />
+                          <MetricName definition={definition} isDaily={isDaily()} />
                         </th>
                         <For each={props.found}>
                           {({ results }, index) => (

@@ -40,7 +40,6 @@ export class LiveModel {
   received = 0;
   /** Messages that the broker no longer retained. */
   lost = 0;
-  lastPrice: number | undefined;
   barsError: unknown;
   readonly #client: RemoteClient;
   readonly #changed: () => void;
@@ -250,7 +249,6 @@ export class LiveModel {
         if (this.#isOver) return;
         if (batch.kind === "prices") {
           this.received += batch.rows;
-          this.lastPrice = batch.last.at(-1);
         } else if (batch.kind === "gap") this.#noteLost(topic, batch.toSeq - batch.fromSeq + 1);
         this.#changed();
       }

@@ -144,7 +144,7 @@ function untilRead(reading: Reading<unknown>): Promise<void> {
 }
 
 function there(table: Table | undefined, name: string): Table {
-  if (table === undefined) throw new RangeError(`the broker has sent no table ${name} of this result`);
+  if (table === undefined) throw new RangeError(`this result has no table of its ${name}: no bar was simulated`);
   return table;
 }
 

@@ -86,8 +86,12 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
   async function copy(id: string): Promise<void> {
     try {
       const { config } = await app.client.request("GetBacktestResults", { backtestId: id, tables: [] });
+      const before = draft.value();
       change(draftOf(config, algorithms()));
       app.go({ screen: "run" });
+      app.notices.show(`The form has the configuration of backtest ${id.slice(0, 8)}.`, {
+        action: { label: "Undo", run: () => change(before) },
+      });
     } catch (error) {
       app.notices.show(`The configuration of ${id} could not be read: ${messageOf(error)}`, { kind: "error" });
     }

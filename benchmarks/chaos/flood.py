@@ -39,7 +39,7 @@ OWN_SECONDS = 30.0
 KINDS: tuple[tuple[str, Fields], ...] = (
     ("StartBacktest", SYNTH),
     ("ImportMarketData", {"path": "/nowhere.csv", "symbol": "FLOOD"}),
-    ("StartSweep", {}),
+    ("NoSuchRequest", {}),
 )
 BURST = 64
 CONFIG = {"broker.toml": "[workers]\ncompute = 1\n"}

@@ -5,10 +5,13 @@ TA-Lib (https://ta-lib.org) is the reference for every formula. Values during th
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -26,18 +29,91 @@ PERIOD_MAX = 100_000
 _LARGEST_WHOLE = 2**31 - 1
 
 
+class RememberedIndicators:
+    """Outputs of indicators on columns of bars, which cannot change; at most `max_bytes`, the latest used.
+
+    Combinations of a sweep ask for the same ones again and again. Each caller gets a copy, as it may write to it.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        # With the input, which lives as long as its id is a key.
+        self._outputs: OrderedDict[Hashable, tuple[Any, tuple[Floats, ...]]] = OrderedDict()
+
+    def get(self, key: Hashable) -> tuple[Floats, ...] | None:
+        """Return copies of the outputs of a key, or None where they are not known."""
+        known = self._outputs.get(key)
+        if known is None:
+            return None
+        self._outputs.move_to_end(key)
+        return tuple([array.copy() for array in known[1]])
+
+    def put(self, key: Hashable, source: Any, outputs: tuple[Floats, ...]) -> None:
+        """Keep copies of the outputs of a key; `source` is what they were computed of."""
+        size = sum(array.nbytes for array in outputs)
+        if size > self._max_bytes:
+            return
+        self._outputs[key] = source, tuple([array.copy() for array in outputs])
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            _, (_, dropped) = self._outputs.popitem(last=False)
+            self._bytes -= sum(array.nbytes for array in dropped)
+
+
+_remembered: ContextVar[RememberedIndicators | None] = ContextVar("remembered indicators", default=None)
+
+
+@contextlib.contextmanager
+def remembering(indicators_so_far: RememberedIndicators) -> Iterator[None]:
+    """Have the indicators that are called within remember their outputs."""
+    token = _remembered.set(indicators_so_far)
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _remembers(function: _Function) -> _Function:
+    """Take outputs of an indicator from those that are remembered, where its values are a column of bars.
+
+    With parameters by name they are computed anew.
+    """
+
+    @wraps(function)
+    def remembered(values: Floats, *parameters: Any, **named: Any) -> Any:
+        known = _remembered.get()
+        if known is None or named or not isinstance(values, np.ndarray) or values.flags.writeable:
+            return function(values, *parameters, **named)
+        key = (function, id(values), parameters)
+        outputs = known.get(key)
+        if outputs is not None:
+            return outputs if len(outputs) > 1 else outputs[0]
+        computed = function(values, *parameters)
+        known.put(key, values, computed if isinstance(computed, tuple) else (computed,))
+        return computed
+
+    return cast("_Function", remembered)
+
+
+@_remembers
 def sma(values: Floats, timeperiod: int) -> Floats:
     """Return the simple moving average: the mean of the last `timeperiod` values; NaN on timeperiod − 1 bars."""
     average: Floats = talib.SMA(values, timeperiod)
     return average
 
 
+@_remembers
 def ema(values: Floats, timeperiod: int) -> Floats:
     """Return the exponential moving average with α = 2 / (timeperiod + 1), started by the first simple average."""
     average: Floats = talib.EMA(values, timeperiod)
     return average
 
 
+@_remembers
 def rsi(values: Floats, timeperiod: int) -> Floats:
     """Return the relative strength index, 0 to 100; NaN on the first timeperiod bars.
 
@@ -47,12 +123,14 @@ def rsi(values: Floats, timeperiod: int) -> Floats:
     return index
 
 
+@_remembers
 def bbands(values: Floats, timeperiod: int, nbdev: float) -> tuple[Floats, Floats, Floats]:
     """Return Bollinger's upper, middle and lower band: the simple average, and `nbdev` deviations (1/n) around it."""
     upper, middle, lower = talib.BBANDS(values, timeperiod, nbdev, nbdev)
     return upper, middle, lower
 
 
+@_remembers
 def macd(values: Floats, fastperiod: int, slowperiod: int, signalperiod: int) -> tuple[Floats, Floats]:
     """Return the fast exponential average less the slow one, and the exponential average of that, the signal.
 
@@ -62,12 +140,14 @@ def macd(values: Floats, fastperiod: int, slowperiod: int, signalperiod: int) ->
     return line, signal
 
 
+@_remembers
 def highest(values: Floats, timeperiod: int) -> Floats:
     """Return the highest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
     most: Floats = talib.MAX(values, timeperiod)
     return most
 
 
+@_remembers
 def lowest(values: Floats, timeperiod: int) -> Floats:
     """Return the lowest of the last `timeperiod` values; NaN on the first timeperiod − 1 bars."""
     least: Floats = talib.MIN(values, timeperiod)
@@ -167,7 +247,17 @@ def indicator(bars: Bars, name: str, /, **parameters: int | float) -> dict[str, 
 
     indicator(bars, "MACD", fastperiod=8)["macdhist"]
     """
-    return compute(bars, IndicatorConfig(name=name, parameters=parameters), path="indicator")
+
+    config, known = IndicatorConfig(name=name, parameters=parameters), _remembered.get()
+    if known is None:
+        return compute(bars, config, path="indicator")
+    key = (name, id(bars), tuple(parameters.items()))
+    outputs = known.get(key)
+    if outputs is not None:
+        return dict(zip(_find(name).outputs, outputs, strict=True))
+    computed = compute(bars, config, path="indicator")
+    known.put(key, bars, tuple(computed.values()))
+    return computed
 
 
 def _find(name: str) -> Indicator:

@@ -37,6 +37,7 @@ KERNEL_SOURCES = (
     "metrics",
     "publishing/record_encoding.py",
     "research/monte_carlo.py",
+    "research/sweep_kernels.py",
     "simulation",
 )
 

@@ -13,8 +13,10 @@ from .errors import ValidationError, did_you_mean, quoted
 _map_decoder = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 
 
-def check_known_fields(data: bytes | msgspec.Raw, contract: type[msgspec.Struct], hint: str) -> None:
+def check_known_fields(data: bytes | msgspec.Raw, contract: type[msgspec.Struct], hint: str, path: str = "$") -> None:
     """Raise `ValidationError` for a map with a field that `contract` does not have, with the near miss and `hint`.
+
+    `path` is where the map is in the request.
 
     Data that are no map with texts as keys are left to the decoder of the contract, which says so.
     """
@@ -27,8 +29,8 @@ def check_known_fields(data: bytes | msgspec.Raw, contract: type[msgspec.Struct]
         if name not in known:
             shown = quoted(name)
             raise ValidationError(
-                f"$.{shown[1:-1]}: unknown field {shown}{did_you_mean(name, known)} ({', '.join(known)}); {hint}",
-                path=f"$.{shown[1:-1]}",
+                f"{path}.{shown[1:-1]}: unknown field {shown}{did_you_mean(name, known)} ({', '.join(known)}); {hint}",
+                path=f"{path}.{shown[1:-1]}",
                 expected=list(known),
                 got=shown,
             )

@@ -83,6 +83,19 @@ from .stream_messages import (
     StateUpdate,
     Watermarks,
 )
+from .sweep_messages import (
+    DeletedSweep,
+    GetSweepResults,
+    GetSweepRun,
+    ListSweeps,
+    StartSweep,
+    SweepAccepted,
+    SweepDetails,
+    SweepList,
+    SweepProgress,
+    SweepRef,
+    SweepResults,
+)
 from .system_status import SystemStatus
 
 Priority = Literal["R", "I", "B", "K"]
@@ -143,12 +156,22 @@ REQUESTS: dict[str, RequestType] = {
     "GetPriceReplayStatus": RequestType("R", "read", PriceReplayRef, PriceReplayStatus),
     "ListPriceReplays": RequestType("I", "read", Nothing, PriceReplayList),
     "PublishPrices": RequestType("R", "all", PublishPrices, PublishedPrices),
+    "StartSweep": RequestType("B", "run", StartSweep, SweepAccepted),
+    "PauseSweep": RequestType("R", "run", SweepRef, SweepAccepted),
+    "ResumeSweep": RequestType("R", "run", SweepRef, SweepAccepted),
+    "StopSweep": RequestType("R", "run", SweepRef, SweepAccepted),
+    "GetSweepStatus": RequestType("R", "read", SweepRef, SweepDetails),
+    "ListSweeps": RequestType("I", "read", ListSweeps, SweepList),
+    "GetSweepResults": RequestType("I", "read", GetSweepResults, SweepResults),
+    "GetSweepRun": RequestType("B", "run", GetSweepRun, BacktestAccepted),
+    "DeleteSweep": RequestType("B", "all", SweepRef, DeletedSweep),
 }
 
 # The types that `payload.type` of a stream message may name. `Batch` holds several messages of any other type.
 STREAMED: dict[str, type[msgspec.Struct]] = {
     "PriceUpdate": PriceUpdate,
     "BacktestProgress": BacktestProgress,
+    "SweepProgress": SweepProgress,
     "OrderUpdate": OrderUpdate,
     "PositionUpdate": PositionUpdate,
     "SystemStatus": SystemStatus,
@@ -160,16 +183,17 @@ STREAMED: dict[str, type[msgspec.Struct]] = {
     "Batch": Batch,
 }
 
-# The type of the payloads on the topics of each class (`topics.CLASSES`); a `Batch` of them may come in its place.
-TOPIC_TYPES: dict[str, str] = {
-    "prices.": "PriceUpdate",
-    "progress.": "BacktestProgress",
-    "orders.": "OrderUpdate",
-    "positions.": "PositionUpdate",
-    "system.status": "SystemStatus",
-    "system.errors": "Error",
-    "system.backtests": "BacktestStatus",
-    "system.replays": "PriceReplayStatus",
-    "system.watermarks": "Watermarks",
-    "state.": "StateUpdate",
+# The types of the payloads on the topics of each class (`topics.CLASSES`), each topic having one; a `Batch` of them may
+# come in its place.
+TOPIC_TYPES: dict[str, tuple[str, ...]] = {
+    "prices.": ("PriceUpdate",),
+    "progress.": ("BacktestProgress", "SweepProgress"),
+    "orders.": ("OrderUpdate",),
+    "positions.": ("PositionUpdate",),
+    "system.status": ("SystemStatus",),
+    "system.errors": ("Error",),
+    "system.backtests": ("BacktestStatus",),
+    "system.replays": ("PriceReplayStatus",),
+    "system.watermarks": ("Watermarks",),
+    "state.": ("StateUpdate",),
 }

@@ -1,9 +1,9 @@
 """The rights of client keys: which requests the broker executes for a client, by the key that it connects with.
 
 With CURVE every client has a key. A key on the allow-list has one right, and each right includes those before it:
-`read` has the queries and subscriptions, `run` has backtests, evaluations and price replays too, and `all` also has
-what changes stored things: market data, algorithms, shared state, results, and feeds of prices. The table of requests
-(`message_types.REQUESTS`) says which right each needs.
+`read` has the queries and subscriptions, `run` has backtests, sweeps, evaluations and price replays too, and `all` also
+has what changes stored things: market data, algorithms, shared state, results, and feeds of prices. The table of
+requests (`message_types.REQUESTS`) says which right each needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Right = Literal["read", "run", "all"]
 
 RIGHTS: Mapping[Right, str] = {
     "read": "queries and subscriptions",
-    "run": "queries, subscriptions, backtests, evaluations and price replays",
+    "run": "queries, subscriptions, backtests, sweeps, evaluations and price replays",
     "all": "every request",
 }
 """The rights, from the least to the most, and what each includes."""

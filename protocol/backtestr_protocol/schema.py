@@ -65,7 +65,8 @@ def index() -> dict[str, Any]:
                 "topic": f"{one.prefix}*" if one.prefix.endswith(".") else one.prefix,
                 "socket": one.socket,
                 "messageType": one.message_type,
-                "type": TOPIC_TYPES[one.prefix],
+                "type": TOPIC_TYPES[one.prefix][0],
+                **({"otherTypes": list(others)} if (others := TOPIC_TYPES[one.prefix][1:]) else {}),
                 "retained": one.retained,
             }
             for one in CLASSES

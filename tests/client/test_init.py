@@ -33,6 +33,7 @@ def test_the_public_names_are_few() -> None:
         "StateChange",
         "Statistics",
         "Subscription",
+        "Sweep",
         "Update",
         "__version__",
         "connect",

@@ -18,7 +18,7 @@ def test_a_request_type_has_a_priority_and_contracts(row: RequestType) -> None:
 
 
 def test_every_priority_but_bulk_has_requests() -> None:
-    """The bulk requests are planned ones, which are refused."""
+    """Bulk work are the blocks of sweeps, which no request names, and requests of an unknown type."""
     assert {row.priority for row in REQUESTS.values()} == set(PRIORITIES) - {"K"}
 
 

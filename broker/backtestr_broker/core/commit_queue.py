@@ -50,10 +50,20 @@ class PendingState(msgspec.Struct, frozen=True):
     record: StateRecord
 
 
+class PendingSweep(msgspec.Struct, frozen=True):
+    """A sweep that is accepted once it is on disk."""
+
+    sweep_id: str
+
+
 class SavedJobs(msgspec.Struct, frozen=True):
-    """Jobs whose records were written again; no request waits, but records that were not written are tried again."""
+    """Jobs and sweeps whose records were written again.
+
+    No request waits, but records that were not written are tried again.
+    """
 
     backtest_ids: tuple[str, ...]
+    sweep_ids: tuple[str, ...] = ()
 
 
 class PendingPin(msgspec.Struct, frozen=True):
@@ -75,7 +85,16 @@ class DoneDeletions(msgspec.Struct, frozen=True):
     """Deletions whose files are gone; nothing waits, and the next start does again what was not written."""
 
 
-Pending = PendingBacktest | PendingAnswer | PendingState | SavedJobs | PendingPin | PendingDeletion | DoneDeletions
+Pending = (
+    PendingBacktest
+    | PendingSweep
+    | PendingAnswer
+    | PendingState
+    | SavedJobs
+    | PendingPin
+    | PendingDeletion
+    | DoneDeletions
+)
 
 
 _WITH_ANSWER = (PendingAnswer, PendingState, PendingPin)
@@ -139,7 +158,7 @@ class CommitQueue:
         return released
 
     def waiting_requests(self) -> list[RequestKey]:
-        """Return the keys of the requests whose answers wait here; that of a backtest waits with the scheduler."""
+        """Return the keys of the requests whose answers wait here; starts wait with the scheduler."""
         return [one.request_key for _, _, one in self._pending if isinstance(one, _WITH_ANSWER)]
 
     def pending(self) -> list[Pending]:

@@ -22,6 +22,7 @@ from backtestr_broker.core.requests.dispatch import Requests
 from backtestr_broker.core.requests.price_replay_requests import PriceReplayRequests
 from backtestr_broker.core.requests.result_requests import ResultRequests
 from backtestr_broker.core.requests.state_requests import StateRequests
+from backtestr_broker.core.requests.sweep_requests import SweepRequests
 from backtestr_broker.core.scheduling.liveness import Liveness
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol import PROTOCOL_VERSION, __version__, topics, worker_channel
@@ -159,6 +160,7 @@ class Core:
             state=StateRequests(self.outbox, self.state, self.durability),
             replays=self.replays,
             results=ResultRequests(self.outbox, self.scheduler.jobs, self.deletions),
+            sweeps=SweepRequests(self.outbox, self.scheduler),
         )
         self._faults = Faults(self.outbox, self.sessions, self.scheduler.workers, self.check_invariants)
         self._heartbeat_due = self._watermarks_due = self._verify_due = now
@@ -166,6 +168,7 @@ class Core:
 
     def _restore(self, restored: Restored, now: float) -> None:
         self.scheduler.restore(restored.jobs)
+        self.scheduler.sweeping.restore(restored.sweeps)
         for one in restored.answers:
             answered = now - max(0, restored.wall_ms - one.wall_ms) / 1000
             self._answers.restore(one.client_id, one.request_id, Answer(one.payload), answered)
@@ -377,8 +380,8 @@ class Core:
             else:
                 self.counters.answered(request_type, REPEATED)
             return
-        if (job := self.scheduler.jobs.started_by(request_key)) is not None:  # its answer is forgotten, the job is not
-            accepted = Answer(encoded_payload("Success", job.accepted()))
+        if (started := self.scheduler.started_by(request_key)) is not None:  # its answer is forgotten, that is not
+            accepted = Answer(encoded_payload("Success", started))
             latest = self._answers.finish(*request_key, accepted, outbox.now)
             outbox.repeat(latest, envelope.id, request_type, accepted)
             return

@@ -160,7 +160,7 @@ class Deletions:
     def _in_use(self) -> set[str]:
         """Return the backtests that have not ended, and those that are being deleted."""
         active = {job.backtest_id for job in self._jobs if not job.ended}
-        return active | self._scheduler.starting | self._jobs.deleting
+        return active | set(self._scheduler.accepting()) | self._jobs.deleting
 
     def _issue(self, batch: _Batch, more: Sequence[Change] = ()) -> None:
         if len(self._jobs.deleting) + len(batch.backtest_ids) > MAX_DELETING:

@@ -22,11 +22,12 @@ from .commit_queue import (
     PendingDeletion,
     PendingPin,
     PendingState,
+    PendingSweep,
     SavedJobs,
 )
 from .deletions import Deletions
 from .outbox import Outbox, failure
-from .records import Change, JobDeleted, JobPut, StatePut, StateRecord
+from .records import Change, JobDeleted, JobPut, StatePut, StateRecord, SweepPut
 from .shared_state import SharedState, update_message
 
 # Seconds after which records that could not be written are tried again, though no request waits for them.
@@ -41,6 +42,7 @@ class Durability:
         self._commit_queue = outbox.commit_queue
         self._scheduler = scheduler
         self._jobs = scheduler.jobs
+        self._sweeps = scheduler.sweeping.sweeps
         self._state = state
         self._deletions = deletions
         self._saving = False
@@ -74,20 +76,25 @@ class Durability:
 
     def next_deadline(self) -> float | None:
         """Return the time at which `save` is due again, if it is."""
-        return self._save_due if self._jobs.unsaved and not self._saving else None
+        return self._save_due if self._has_unsaved() and not self._saving else None
+
+    def _has_unsaved(self) -> bool:
+        return bool(self._jobs.unsaved or self._sweeps.unsaved)
 
     def save(self, now: float) -> None:
-        """Write the jobs that have changed, one batch after the other so that changes in between add up."""
-        if not self._jobs.unsaved or self._saving or now < self._save_due:
+        """Write the jobs and sweeps that have changed, one batch after the other so that changes in between add up."""
+        if self._saving or not self._has_unsaved() or now < self._save_due:
             return
-        jobs, starting = self._jobs, self._scheduler.starting
+        jobs, starting = self._jobs, set(self._scheduler.accepting())
         unsaved, jobs.unsaved = tuple(jobs.unsaved), {}
         # An id that was forgotten and is taken again has its new record on the way already.
         changes: list[Change] = [
             JobPut(jobs.get(one).record()) if one in jobs else JobDeleted(one) for one in unsaved if one not in starting
         ]
+        sweeps, self._sweeps.unsaved = tuple(self._sweeps.unsaved), {}
+        changes += [SweepPut(self._sweeps.get(one).record()) for one in sweeps]
         self._saving = True
-        self._outbox.submit_admitted(changes, SavedJobs(unsaved))
+        self._outbox.submit_admitted(changes, SavedJobs(unsaved, sweeps))
 
     # --- reports of the storage thread ---
 
@@ -97,6 +104,8 @@ class Durability:
             match pending:
                 case PendingBacktest(backtest_id):
                     self._scheduler.accepted(backtest_id)
+                case PendingSweep(sweep_id):
+                    self._scheduler.sweeping.accepted(sweep_id)
                 case PendingAnswer(request_key, answer):
                     self._outbox.answer(request_key, answer)
                 case PendingState(request_key, answer, record):
@@ -135,6 +144,8 @@ class Durability:
             match pending:
                 case PendingBacktest(backtest_id):
                     self._scheduler.not_accepted(backtest_id, fault)
+                case PendingSweep(sweep_id):
+                    self._scheduler.sweeping.not_accepted(sweep_id, fault)
                 case PendingAnswer(request_key) | PendingState(request_key):
                     self._outbox.answer(request_key, fault)
                 case PendingPin(request_key, _, backtest_id):
@@ -144,9 +155,11 @@ class Durability:
                     self._deletions.failed(batch, fault)
                 case DoneDeletions():
                     pass
-                case SavedJobs(backtest_ids):
+                case SavedJobs(backtest_ids, sweep_ids):
                     self._saving = False
                     self._save_due = now + SAVE_RETRY
+                    known = (one for one in sweep_ids if one in self._sweeps)
+                    self._sweeps.unsaved = dict.fromkeys([*known, *self._sweeps.unsaved])
                     self._jobs.unsaved = dict.fromkeys([*backtest_ids, *self._jobs.unsaved])
                 case _:
                     assert_never(pending)
@@ -158,3 +171,5 @@ class Durability:
         assert changes == self._state.on_its_way(), "a change is on its way and its record is not, or reversed"
         backtests = [one.backtest_id for one in pending if isinstance(one, PendingBacktest)]
         assert backtests == self._scheduler.accepting(), "a backtest waits for a record that is not on its way"
+        sweeps = [one.sweep_id for one in pending if isinstance(one, PendingSweep)]
+        assert sweeps == self._scheduler.sweeping.starting(), "a sweep waits for a record that is not on its way"

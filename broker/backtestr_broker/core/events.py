@@ -283,6 +283,7 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
         "request_refused",
         "backtest_changed",
         "backtest_deleted",
+        "sweep_changed",
         "replay_changed",
         "worker_ready",
         "spare_ready",

@@ -12,6 +12,7 @@ import msgspec
 from backtestr_protocol.errors import ErrorData
 from backtestr_protocol.messages import BacktestId, BacktestState
 from backtestr_protocol.ranges import NotNegative
+from backtestr_protocol.sweep_messages import SweepBest
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,35 @@ class DeletionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     backtest_id: BacktestId
     wall_ms: NotNegative
+
+
+class SweepFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a sweep is: rows that are `done`, of which some have `failed`, and the seconds spent on them."""
+
+    done: NotNegative = 0
+    failed: NotNegative = 0
+    seconds: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    best: SweepBest | None = None
+
+
+class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One sweep. `checked` is MessagePack of its `CheckedSweep`; times in milliseconds since the Unix epoch.
+
+    `asked` is the checksum of its request. `figures` are those of its last change of status: of one that has not
+    ended, the files of its blocks say more.
+    """
+
+    sweep_id: BacktestId
+    client_id: str
+    request_id: str
+    checked: bytes
+    asked: str
+    submit_time: NotNegative
+    start_time: NotNegative | None
+    end_time: NotNegative | None
+    status: BacktestState
+    error: ErrorData | None
+    figures: SweepFigures
 
 
 # --- changes ---
@@ -154,14 +184,43 @@ class DeletionDone(msgspec.Struct, frozen=True, tag=True):
         return 0
 
 
-Change = JobPut | JobDeleted | AnswerPut | StatePut | PinPut | PinDeleted | DeletionPut | DeletionDone
+class SweepPut(msgspec.Struct, frozen=True, tag=True):
+    """Write the record, in place of an earlier one of that sweep."""
+
+    record: SweepRecord
+
+    @property
+    def size(self) -> int:
+        return len(self.record.checked)
+
+
+class SweepDeleted(msgspec.Struct, frozen=True, tag=True):
+    sweep_id: str
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+Change = (
+    JobPut
+    | JobDeleted
+    | AnswerPut
+    | StatePut
+    | PinPut
+    | PinDeleted
+    | DeletionPut
+    | DeletionDone
+    | SweepPut
+    | SweepDeleted
+)
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """The content of the database when the broker started, read at `wall_ms`.
 
-    Jobs are in the order of their acceptance, answers the oldest first, state in order of revision. `moved_aside` says
-    what was damaged, where it was set aside, and what is lost by it; None if nothing was.
+    Jobs and sweeps are in the order of their acceptance, answers the oldest first, state in order of revision.
+    `moved_aside` says what was damaged, where it was set aside, and what is lost by it; None if nothing was.
     """
 
     wall_ms: int = 0
@@ -170,4 +229,5 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     state: list[StateRecord] = []
     pins: list[PinRecord] = []
     deletions: list[DeletionRecord] = []
+    sweeps: list[SweepRecord] = []
     moved_aside: str | None = None

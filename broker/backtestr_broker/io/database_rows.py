@@ -29,6 +29,10 @@ from backtestr_broker.core.records import (
     PinRecord,
     StatePut,
     StateRecord,
+    SweepDeleted,
+    SweepFigures,
+    SweepPut,
+    SweepRecord,
 )
 from backtestr_protocol.errors import ErrorData
 from backtestr_protocol.messages import FINAL_STATES
@@ -43,7 +47,7 @@ _SHOWN = 80
 # SQLite's words about a damaged schema may be no UTF-8, which Python then says instead of them.
 _DAMAGE = (sqlite3.DatabaseError, UnicodeError)
 
-AnyRecord = JobRecord | AnswerRecord | StateRecord | PinRecord | DeletionRecord
+AnyRecord = JobRecord | AnswerRecord | StateRecord | PinRecord | DeletionRecord | SweepRecord
 
 
 class UnreadableRow(Exception):
@@ -94,7 +98,8 @@ ANSWERS = _table("answers", AnswerRecord, ("client_id", "request_id"), "ordinal"
 STATE = _table("state", StateRecord, ("key",), "revision")
 PINS = _table("pins", PinRecord, ("backtest_id",), "wall_ms, backtest_id")
 DELETIONS = _table("deletions", DeletionRecord, ("backtest_id",), "wall_ms, backtest_id")
-TABLES = (JOBS, ANSWERS, STATE, PINS, DELETIONS)
+SWEEPS = _table("sweeps", SweepRecord, ("sweep_id",), "ordinal")
+TABLES = (JOBS, ANSWERS, STATE, PINS, DELETIONS, SWEEPS)
 
 _UPSERTS = {table.name: table.upsert for table in TABLES}
 
@@ -112,6 +117,9 @@ def values_of(record: AnyRecord) -> list[Any]:
         row["error"] = None if record.error is None else msgspec.msgpack.encode(record.error)
         row["progress_percent"] = float(record.progress_percent)
         row["to_pause"] = int(record.to_pause)
+    if isinstance(record, SweepRecord):
+        row["error"] = None if record.error is None else msgspec.msgpack.encode(record.error)
+        row["figures"] = msgspec.msgpack.encode(record.figures)
     return list(row.values())
 
 
@@ -135,6 +143,9 @@ def checked_record(table: Table, values: list[Any]) -> AnyRecord:
             row["symbols"] = msgspec.json.decode(row["symbols"])
             row["error"] = None if row["error"] is None else msgspec.msgpack.decode(row["error"], type=ErrorData)
             row["to_pause"] = bool(row["to_pause"])
+        if table is SWEEPS:
+            row["error"] = None if row["error"] is None else msgspec.msgpack.decode(row["error"], type=ErrorData)
+            row["figures"] = msgspec.msgpack.decode(row["figures"], type=SweepFigures)
         record = msgspec.convert(row, table.kind)
         problem = _contradiction(record)
     except (msgspec.MsgspecError, TypeError, ValueError) as error:
@@ -147,7 +158,7 @@ def checked_record(table: Table, values: list[Any]) -> AnyRecord:
 def _contradiction(record: AnyRecord) -> str | None:
     """Return what is wrong with a record whose fields are each of the right type; None if nothing is."""
     match record:
-        case JobRecord():
+        case JobRecord() | SweepRecord():
             if (record.status in FINAL_STATES) != (record.end_time is not None):
                 return f"it is {record.status}, and its time of ending is {record.end_time}"
         case StateRecord():
@@ -203,6 +214,10 @@ def apply(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
                 put(connection, DELETIONS, record)
             case DeletionDone(backtest_id):
                 connection.execute("DELETE FROM deletions WHERE backtest_id = ?", (backtest_id,))
+            case SweepPut(record):
+                put(connection, SWEEPS, record)
+            case SweepDeleted(sweep_id):
+                connection.execute("DELETE FROM sweeps WHERE sweep_id = ?", (sweep_id,))
             case _:
                 assert_never(change)
     if answered:

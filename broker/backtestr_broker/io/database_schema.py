@@ -45,6 +45,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             backtest_id TEXT PRIMARY KEY, wall_ms INTEGER NOT NULL, row_checksum BLOB
         ) STRICT""",
     ),
+    (
+        """CREATE TABLE sweeps (
+            ordinal INTEGER PRIMARY KEY, sweep_id TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL,
+            request_id TEXT NOT NULL, checked BLOB NOT NULL, asked TEXT NOT NULL, submit_time INTEGER NOT NULL,
+            start_time INTEGER, end_time INTEGER, status TEXT NOT NULL, error BLOB, figures BLOB NOT NULL,
+            row_checksum BLOB
+        ) STRICT""",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 # The first version whose rows have checksums.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .run import Run
     from .state import resolvers as resolvers
     from .subscription import GapWarning, Subscription
+    from .sweep import Sweep
 
 # The module of each name, which is imported when the name is first used: `backtestr ui` uses none of them, and starts
 # in half the time. A module itself stands under its own name.
@@ -66,6 +67,7 @@ _MODULES = {
     "StateChange": "backtestr.state.shared_state",
     "Statistics": "backtestr.core.counters",
     "Subscription": "backtestr.subscription",
+    "Sweep": "backtestr.sweep",
     "Update": "backtestr.core.updates",
     "connect": "backtestr.connecting",
     "errors": "backtestr_protocol",
@@ -96,6 +98,7 @@ __all__ = [
     "StateChange",
     "Statistics",
     "Subscription",
+    "Sweep",
     "Update",
     "__version__",
     "connect",

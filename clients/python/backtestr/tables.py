@@ -13,15 +13,16 @@ from backtestr.io.table_files import FileUnusable, map_table
 from backtestr_protocol.errors import SerializationError
 from backtestr_protocol.evaluation_messages import EvaluateAlgorithm, Evaluation
 from backtestr_protocol.messages import BacktestResults, GetBacktestResults, GetMarketData, MarketData, TableRef
+from backtestr_protocol.sweep_messages import GetSweepResults, SweepResults
 
 from .requester import Requester
 
-Answer = TypeVar("Answer", BacktestResults, MarketData, Evaluation)
+Answer = TypeVar("Answer", BacktestResults, MarketData, Evaluation, SweepResults)
 
 
 def fetch_tables(
     ask: Requester,
-    request: GetBacktestResults | GetMarketData | EvaluateAlgorithm,
+    request: GetBacktestResults | GetMarketData | EvaluateAlgorithm | GetSweepResults,
     answer: type[Answer],
     timeout: float,
 ) -> tuple[Answer, list[pl.DataFrame]]:

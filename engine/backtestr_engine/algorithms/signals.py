@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backtestr_engine.compiled import compiled
-from backtestr_engine.data.arrays import AnyArray, Booleans, Bytes, Floats
+from backtestr_engine.data.arrays import AnyArray, Booleans, Bytes, Floats, Integers
 from backtestr_protocol.errors import AlgorithmError
 
 from .shown_series import checked_shown
@@ -96,7 +96,7 @@ class Signals:
         flags = np.zeros(length, dtype=np.uint8)
         for name, (array, flag) in given.items():
             _check_boolean(name, array, length)
-            flags |= array.astype(np.uint8) * np.uint8(flag)
+            flags |= array.view(np.uint8) * np.uint8(flag)
         signals = cls(
             flags,
             limit_price=_check_fractions("limit_price", limit_price, length),
@@ -251,31 +251,61 @@ def _check_losses(name: str, given: AnyArray | float | None, bars: int) -> Float
     return values
 
 
-@compiled()
 def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
     flags = np.zeros(fast.size, dtype=np.uint8)
+    mark_crosses(fast, slow, np.empty(fast.size, dtype=np.uint8), flags, np.empty(fast.size, dtype=np.int64))
+    return flags
+
+
+_ABOVE, _BELOW, _TIE = 1, 2, 4
+
+
+@compiled()
+def mark_crosses(fast: Floats, slow: Floats, sides: Bytes, flags: Bytes, bars: Integers) -> int:
+    """Set the flags of the bars on which the lines cross, write these bars to the begin of `bars`, and return how many.
+
+    `flags` is 0 everywhere; it, `sides` and `bars` have room for all bars. Which line is above is found bar by bar
+    without a branch; only where that changes the rules of a cross are looked at.
+    """
+    for bar in range(fast.size):
+        sides[bar] = (
+            (fast[bar] > slow[bar]) * _ABOVE | (fast[bar] < slow[bar]) * _BELOW | (fast[bar] == slow[bar]) * _TIE
+        )
+    changes = 0
+    before = 0
+    for bar in range(fast.size):
+        bars[changes] = bar  # it is overwritten unless the count grows
+        changes += sides[bar] != before
+        before = sides[bar]
+    count = 0
     side = 0
     tied = seen_above = seen_below = False
-    for bar in range(fast.size):
-        if fast[bar] > slow[bar]:
+    for change in range(changes):
+        bar = bars[change]
+        flag = 0
+        if sides[bar] == _ABOVE:
             if side < 0:
-                flags[bar] = ENTRY | SHORT_EXIT | (TIED if tied else 0)
+                flag = ENTRY | SHORT_EXIT | (TIED if tied else 0)
             elif tied and seen_below:
-                flags[bar] = REPEATED_ENTRY
+                flag = REPEATED_ENTRY
             side = 1
             tied = False
             seen_above = True
-        elif fast[bar] < slow[bar]:
+        elif sides[bar] == _BELOW:
             if side > 0:
-                flags[bar] = SHORT_ENTRY | EXIT | (TIED if tied else 0)
+                flag = SHORT_ENTRY | EXIT | (TIED if tied else 0)
             elif tied and seen_above:
-                flags[bar] = REPEATED_SHORT_ENTRY
+                flag = REPEATED_SHORT_ENTRY
             side = -1
             tied = False
             seen_below = True
-        elif fast[bar] == slow[bar]:
+        elif sides[bar] == _TIE:
             tied = True
         else:
             side = 0
             tied = seen_above = seen_below = False
-    return flags
+        if flag != 0:
+            flags[bar] = flag
+            bars[count] = bar
+            count += 1
+    return count

@@ -13,8 +13,8 @@ import numpy as np
 
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.algorithms.parameters import Value
+from backtestr_engine.data.bar_source import BarSource
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import parse_instant
 from backtestr_engine.data.panel import Panel
 from backtestr_protocol.errors import DataError, InvalidConfiguration
@@ -43,7 +43,7 @@ class WarmUpBars(msgspec.Struct, frozen=True):
 
 
 def warm_up_of(
-    config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value], panel: Panel, catalog: Catalog
+    config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value], panel: Panel, catalog: BarSource
 ) -> WarmUpBars:
     """Return `panel` with the warm-up of a backtest in front: the last stored bars of each symbol before its start.
 
@@ -51,7 +51,7 @@ def warm_up_of(
     `InvalidConfiguration` for a request of warm-up where the algorithm declares to take none, `AlgorithmError` for a
     declaration that fails, and `DataError`.
     """
-    wanted = _wanted(config, algorithm, values)
+    wanted = wanted_warm_up(config, algorithm, values)
     start_us = (
         int(panel.timestamp[0]) if config.start_date is None else parse_instant(config.start_date, path="$.startDate")
     )
@@ -70,8 +70,11 @@ def warm_up_of(
     return WarmUpBars(Panel.of(series), Panel.of(tested), given, wanted, has_earlier)
 
 
-def _wanted(config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value]) -> int | None:
-    """Return the bars of warm-up that a backtest wants; None where neither request nor algorithm names a number."""
+def wanted_warm_up(config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, Value]) -> int | None:
+    """Return the bars of warm-up that a backtest wants; None where neither request nor algorithm names a number.
+
+    Raises `InvalidConfiguration` and `AlgorithmError` as `warm_up_of` does.
+    """
     declared = algorithm.warm_up(values)
     if config.warmup is None:
         return declared if config.start_date is not None else 0
@@ -84,7 +87,7 @@ def _wanted(config: BacktestConfig, algorithm: Algorithm, values: Mapping[str, V
     return config.warmup
 
 
-def _joined(catalog: Catalog, earlier: Bars, bars: Bars, price: TickPrice | None) -> Bars:
+def _joined(catalog: BarSource, earlier: Bars, bars: Bars, price: TickPrice | None) -> Bars:
     """Return `earlier` and `bars`, which follow each other in a stored series, as one slice of it."""
     if not len(earlier):
         return bars
@@ -92,7 +95,7 @@ def _joined(catalog: Catalog, earlier: Bars, bars: Bars, price: TickPrice | None
     return catalog.load(bars.symbol, bars.timeframe, first_us, end_us, price=price)
 
 
-def _before(catalog: Catalog, bars: Bars, start_us: int, count: int, price: TickPrice | None) -> Bars:
+def _before(catalog: BarSource, bars: Bars, start_us: int, count: int, price: TickPrice | None) -> Bars:
     """Return the last `count` stored bars that open before `start_us`, or those there are."""
     length = bars.closed_at(0) - int(bars.timestamp[0])
     for first_us in (start_us - _GAPS * count * length, None):

@@ -15,8 +15,8 @@ from backtestr_engine.algorithms.signals import EXIT, SHORT_EXIT, Signals
 from backtestr_engine.algorithms.weights import targets_of
 from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.bar_source import BarSource
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.simulation.account import kernel_rules
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.simulation.symbol_loop import kept_flags
@@ -46,7 +46,7 @@ def signals_of(plan: Plan) -> tuple[Signals, ...]:
 
 def prepare_evaluation(
     request: EvaluateAlgorithm,
-    catalog: Catalog,
+    catalog: BarSource,
     conventions: Conventions,
     find: Callable[[str], Algorithm] = find_algorithm,
 ) -> Plan:

@@ -12,8 +12,8 @@ from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.algorithms.parameters import Value
 from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.built_in import find_algorithm
+from backtestr_engine.data.bar_source import BarSource
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import instant, parse_instant
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import close_time, parse_timeframe
@@ -92,7 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def prepare(
     config: BacktestConfig,
-    catalog: Catalog,
+    catalog: BarSource,
     conventions: Conventions,
     find: Callable[[str], Algorithm] = find_algorithm,
 ) -> Plan:
@@ -111,7 +111,7 @@ def prepare(
     algorithm = find(config.algorithm_id)
     parameters = algorithm.check(config.parameters)
     options = resolve_options(config.options, conventions)
-    _check_money(config)
+    check_money(config)
     timeframe = parse_timeframe(config.timeframe)
     start = _instant_or_none(config.start_date, "$.startDate")
     end = _instant_or_none(config.end_date, "$.endDate")
@@ -121,7 +121,7 @@ def prepare(
             paths=["$.startDate", "$.endDate"],
         )
     if len(symbols) > 1:
-        _check_shared_account(options.conventions)
+        check_shared_account(options.conventions)
     panel = Panel.of([catalog.load(symbol, timeframe, start, end, price=config.price) for symbol in symbols])
     warm_up = warm_up_of(config, algorithm, parameters, panel, catalog)
     spelled_out = msgspec.structs.replace(
@@ -141,7 +141,7 @@ def _instant_or_none(date: str | None, path: str) -> int | None:
     return None if date is None else parse_instant(date, path=path)
 
 
-def _common_price(catalog: Catalog, symbols: Sequence[str], timeframe: Timeframe) -> TickPrice | None:
+def _common_price(catalog: BarSource, symbols: Sequence[str], timeframe: Timeframe) -> TickPrice | None:
     """Return the price of ticks that the bars of every symbol are made of; None if there is no such price."""
     prices = {catalog.tick_price(symbol, timeframe, None) for symbol in symbols}
     return prices.pop() if len(prices) == 1 else None
@@ -177,7 +177,7 @@ def _check_symbols(config: BacktestConfig) -> list[str]:
     return config.symbols
 
 
-def _check_shared_account(conventions: Conventions) -> None:
+def check_shared_account(conventions: Conventions) -> None:
     """Refuse conventions that have a meaning for one symbol only."""
     books_next_bar = conventions.fill_at == "close" and conventions.close_booked == "next_bar"
     for name, alone in (
@@ -194,7 +194,8 @@ def _check_shared_account(conventions: Conventions) -> None:
             )
 
 
-def _check_money(config: BacktestConfig) -> None:
+def check_money(config: BacktestConfig) -> None:
+    """Refuse a capital or costs that no account can have."""
     for name, value in (
         ("initialCapital", config.initial_capital),
         ("commission", config.commission),

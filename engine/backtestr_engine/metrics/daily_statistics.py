@@ -24,6 +24,8 @@ from backtestr_engine.data.zones import UTC, clock_times
 from backtestr_protocol.messages import Timeframe
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
+from .figures import BEYOND_RANGE
+
 # 1970-01-01 was a Thursday: day 2 was a Saturday.
 _SATURDAY = 2
 _WEEKEND_SHARE = 2 / 7 * 0.6
@@ -47,13 +49,14 @@ def with_daily_statistics(
     if reason:
         return _replaced(metrics, dict.fromkeys(_NAMES, None), dict.fromkeys(_NAMES, reason))
     growth = math.exp(float(np.log1p(returns).mean()))
-    annual = growth**periods - 1.0
+    annual = _power(growth, periods) - 1.0
     figures: dict[str, float | None] = {"annual_return": annual}
     reasons: dict[str, str] = {}
     volatility = 0.0
     if len(returns) > 1:
         variance = float(returns.var(ddof=1))
-        volatility = math.sqrt(max((variance + growth**2) ** periods - growth ** (2 * periods), 0.0))
+        spread = _power(variance + growth**2, periods)
+        volatility = math.sqrt(max(spread - _power(growth, 2 * periods), 0.0)) if spread < math.inf else math.inf
     downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)) * periods)
     for name, above, below, missing in (
         ("volatility", volatility, 1.0 if len(returns) > 1 else 0.0, "it needs at least three days"),
@@ -64,7 +67,16 @@ def with_daily_statistics(
         figures[name] = above / below if below else None
         if not below:
             reasons[name] = missing
-    return _replaced(metrics, figures, reasons)
+    beyond = [name for name, value in figures.items() if value is not None and not math.isfinite(value)]
+    figures |= dict.fromkeys(beyond)
+    return _replaced(metrics, figures, reasons | dict.fromkeys(beyond, BEYOND_RANGE))
+
+
+def _power(base: float, exponent: float) -> float:
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return math.inf
 
 
 _NAMES = ("annual_return", "volatility", "sharpe_ratio", "sortino_ratio", "calmar_ratio")

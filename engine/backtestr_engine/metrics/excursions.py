@@ -34,6 +34,10 @@ ROUNDING = 1e-12
 """A fraction of the peak: equity that is below it by no more is at the peak, but for rounding."""
 
 
+_TOGETHER = 16
+"""Bars that are looked at in one go: where all are below the peak, as most are, there is nothing to decide."""
+
+
 @compiled(error_model="numpy")
 def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int) -> Drawdowns:
     """Find all drawdowns in one pass; the first peak is the value `first`, at `first_time`.
@@ -46,32 +50,60 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
     deepest = depths = squares = 0.0
     count = longest = total = 0
     fell = False
-    for bar in range(equity.size + 1):
-        ended = bar == equity.size
-        now = peak if ended else equity[bar]
-        if now < floor:
-            trough, fell = min(trough, now), True
-            fall = 1.0 - now * per_peak
-            squares += fall * fall
+    for begin in range(0, equity.size, _TOGETHER):
+        part = equity[begin : begin + _TOGETHER]
+        regained = False
+        for at in range(part.size):
+            regained |= part[at] >= floor
+        if not regained:
+            below, of_part = _falls(part, per_peak)
+            trough, fell = min(trough, below), True
+            squares += of_part
             continue
-        if fell and peak > 0.0:
-            depth = 1.0 - trough / peak
-            lasted = timestamp[bar - 1 if ended else bar] - peak_time
-            deepest = max(deepest, depth)
-            longest = max(longest, lasted)
-            depths += depth
-            total += lasted
-            count += 1
-        lowest = min(lowest, trough)
-        if not ended:
+        for at in range(part.size):
+            now = part[at]
+            if now < floor:
+                trough, fell = min(trough, now), True
+                fall = 1.0 - now * per_peak
+                squares += fall * fall
+                continue
+            if fell and peak > 0.0:
+                depth = 1.0 - trough / peak
+                lasted = timestamp[begin + at] - peak_time
+                deepest, longest = max(deepest, depth), max(longest, lasted)
+                depths += depth
+                total += lasted
+                count += 1
+            lowest = min(lowest, trough)
             trough, fell = now, False
-            peak = max(peak, now)
-            per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
-            peak_time = timestamp[bar]
+            peak_time = timestamp[begin + at]
+            if now > peak:
+                peak = now
+                per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
+    if fell and peak > 0.0:
+        depth = 1.0 - trough / peak
+        lasted = timestamp[equity.size - 1] - peak_time
+        deepest, longest = max(deepest, depth), max(longest, lasted)
+        depths += depth
+        total += lasted
+        count += 1
+    lowest = min(lowest, trough)
     ulcer = math.sqrt(squares / equity.size)
     if deepest > 0.0:  # a fall is a product with a reciprocal, a depth a quotient: they round differently
         ulcer = min(ulcer, deepest)
     return Drawdowns(deepest, depths / count, longest, total / max(count, 1), ulcer, peak, lowest)
+
+
+@compiled(fastmath={"reassoc", "nnan", "nsz"})
+def _falls(equity: Floats, per_peak: float) -> tuple[float, float]:
+    """Return the lowest value, and the sum of the squares of the falls from the peak."""
+    lowest, squares = equity[0], 0.0
+    for at in range(equity.size):
+        now = equity[at]
+        lowest = min(lowest, now)
+        fall = 1.0 - now * per_peak
+        squares += fall * fall
+    return lowest, squares
 
 
 def fill_in_excursions(

@@ -13,6 +13,8 @@ rate, and of closed trades only:
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import numpy as np
 
@@ -20,6 +22,7 @@ from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.timeframes import DAY_US
 from backtestr_protocol.metrics import WIRE_NAMES, Metrics
 
+from .figures import BEYOND_RANGE
 from .metrics import Simulated
 
 _YEAR_US = 365.25 * DAY_US
@@ -54,7 +57,12 @@ def _cagr(simulated: Simulated) -> float | str:
     growth = float(simulated.equity[-1]) / simulated.initial_capital
     if growth <= 0.0:
         return _RUINED
-    return float(np.expm1(np.log(growth) / years)) if years > 0.0 else "it needs at least two bars"
+    if years <= 0.0:
+        return "it needs at least two bars"
+    try:
+        return math.expm1(math.log(growth) / years)
+    except OverflowError:
+        return BEYOND_RANGE
 
 
 def _market_figures(simulated: Simulated, risk_free: float) -> dict[str, float | str]:

@@ -1,9 +1,9 @@
-"""Returns per bar: their moments, their tails, and their covariance with the market.
+"""Returns per bar: their moments, their sums in blocks of time, their tails, and their covariance with the market.
 
 With e₀ the initial capital and e₁ … eₙ the equity at the close of every bar, rᵢ = eᵢ / eᵢ₋₁ − 1. The market's return
 mᵢ = cᵢ / cᵢ₋₁ − 1 is that of the closes, and m₁ = 0: it is bought at the first close. No array of returns is made: one
-pass computes all sums, which the compiler may add in any order (to the last bits; the same on one machine), and one
-finds the tails.
+pass computes all sums, which the compiler may add in any order (to the last bits; the same on one machine), one those
+with the market, and one finds the tails.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import numpy as np
 
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers
+
+BLOCKS = 16
+"""The blocks of time that returns are summed up in: block b has the bars from b · n // 16 up to (b + 1) · n // 16."""
 
 TAIL = 0.05
 """The share of the returns in a tail, for value at risk and tail ratio."""
@@ -30,8 +33,8 @@ class Moments(NamedTuple):
 
     `mean`, `deviation` (n − 1 degrees of freedom), `skew` m₃ / m₂^1.5 and excess `kurtosis` m₄ / m₂² − 3 of the central
     moments mₖ (each 1/n); NaN or infinite where the moments do not allow one. With f the risk-free rate per bar,
-    `downside` is √mean(min(r − f, 0)²), and `gains` and `losses` are Σ max(±(r − f), 0). `beta` is cov(r, m) / var(m),
-    `market_mean` the mean of m. `mean_equity` is the mean of e.
+    `downside` is √mean(min(r − f, 0)²), and `gains` and `losses` are Σ max(±(r − f), 0). `mean_equity` is the mean of
+    e.
     """
 
     mean: float
@@ -41,10 +44,15 @@ class Moments(NamedTuple):
     downside: float
     gains: float
     losses: float
-    beta: float
-    market_mean: float
-    market_deviation: float
     mean_equity: float
+
+
+class MarketMoments(NamedTuple):
+    """The mean and deviation (1/n) of the market's returns m, and `beta`, cov(r, m) / var(m)."""
+
+    beta: float
+    mean: float
+    deviation: float
 
 
 class Tails(NamedTuple):
@@ -56,49 +64,56 @@ class Tails(NamedTuple):
 
 
 @compiled(error_model="numpy", fastmath={"reassoc", "contract"})
-def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: float) -> Moments:
+def moments(equity: Floats, initial_capital: float, risk_free: float, block_sums: Floats) -> Moments:
     """Compute every sum over returns in one pass; `equity` is above zero on every bar.
 
     The powers are those of r − g, with g the rate at which the account compounds: g is next to the mean, so nothing
-    cancels.
+    cancels. `block_sums`, of shape (2, 16), is set to Σ r and Σ r² of each block of time.
     """
     bars = equity.size
     shift = _compound_rate(equity[-1] / initial_capital, bars)
-    market_shift = _compound_rate(close[-1] / close[0], bars)
-    first = equity[0] / initial_capital - 1.0
-    x = first - shift
-    s1, s2, s3, s4 = x, x * x, x * x * x, x * x * x * x
-    excess = first - risk_free
-    gains = excess if excess > 0.0 else 0.0
-    loss = -excess if excess < 0.0 else 0.0
-    losses, squares_below = loss, loss * loss
-    total_equity = equity[0]
-    y = -market_shift
-    y1, y2, xy = y, y * y, x * y
-    for bar in range(1, bars):
-        r = equity[bar] / equity[bar - 1] - 1.0
-        x = r - shift
-        square = x * x
-        s1 += x
-        s2 += square
-        s3 += square * x
-        s4 += square * square
-        excess = r - risk_free
-        gains += excess if excess > 0.0 else 0.0
-        loss = -excess if excess < 0.0 else 0.0
-        losses += loss
-        squares_below += loss * loss
-        y = close[bar] / close[bar - 1] - 1.0 - market_shift
-        y1 += y
-        y2 += y * y
-        xy += x * y
-        total_equity += equity[bar]
+    s1 = s2 = s3 = s4 = gains = losses = squares_below = 0.0
+    total_equity = 0.0
+    for block in range(BLOCKS):
+        first, end = block * bars // BLOCKS, (block + 1) * bars // BLOCKS
+        of_block = squares = 0.0
+        if first == 0 and end > 0:
+            x = equity[0] / initial_capital - 1.0 - shift
+            of_block, squares = x, x * x
+            s3 += x * x * x
+            s4 += squares * squares
+            excess = x + shift - risk_free
+            gains += excess if excess > 0.0 else 0.0
+            loss = -excess if excess < 0.0 else 0.0
+            losses += loss
+            squares_below += loss * loss
+            total_equity += equity[0]
+            first = 1
+        if end > first:
+            now, before = equity[first:end], equity[first - 1 : end - 1]
+            for at in range(now.size):
+                r = now[at] / before[at] - 1.0
+                x = r - shift
+                square = x * x
+                of_block += x
+                squares += square
+                s3 += square * x
+                s4 += square * square
+                excess = r - risk_free
+                gains += excess if excess > 0.0 else 0.0
+                loss = -excess if excess < 0.0 else 0.0
+                losses += loss
+                squares_below += loss * loss
+                total_equity += now[at]
+        s1 += of_block
+        s2 += squares
+        length = end - block * bars // BLOCKS
+        block_sums[0, block] = of_block + length * shift
+        block_sums[1, block] = squares + shift * (2.0 * of_block + length * shift)
     d, a2, a3, a4 = s1 / bars, s2 / bars, s3 / bars, s4 / bars
     m2 = max(a2 - d * d, 0.0)
     m3 = a3 - 3.0 * d * a2 + 2.0 * d * d * d
     m4 = a4 - 4.0 * d * a3 + 6.0 * d * d * a2 - 3.0 * d * d * d * d
-    market = y1 / bars
-    market_variance = max(y2 / bars - market * market, 0.0)
     return Moments(
         shift + d,
         math.sqrt(m2 * bars / max(bars - 1, 1)),
@@ -107,11 +122,28 @@ def moments(equity: Floats, close: Floats, initial_capital: float, risk_free: fl
         math.sqrt(squares_below / bars),
         gains,
         losses,
-        (xy / bars - d * market) / market_variance,
-        market_shift + market,
-        math.sqrt(market_variance),
         total_equity / bars,
     )
+
+
+@compiled(error_model="numpy", fastmath={"reassoc", "contract"})
+def market_moments(equity: Floats, close: Floats, initial_capital: float) -> MarketMoments:
+    """Compute the sums over the market's returns, and those of both; `equity` is above zero on every bar."""
+    bars = equity.size
+    shift = _compound_rate(equity[-1] / initial_capital, bars)
+    market_shift = _compound_rate(close[-1] / close[0], bars)
+    x, y = equity[0] / initial_capital - 1.0 - shift, -market_shift
+    s1, y1, y2, xy = x, y, y * y, x * y
+    for bar in range(1, bars):
+        x = equity[bar] / equity[bar - 1] - 1.0 - shift
+        y = close[bar] / close[bar - 1] - 1.0 - market_shift
+        s1 += x
+        y1 += y
+        y2 += y * y
+        xy += x * y
+    market = y1 / bars
+    variance = max(y2 / bars - market * market, 0.0)
+    return MarketMoments((xy / bars - s1 / bars * market) / variance, market_shift + market, math.sqrt(variance))
 
 
 @compiled()

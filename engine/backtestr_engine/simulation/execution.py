@@ -31,12 +31,16 @@ IMMATERIAL = 1e-9
 
 
 class EventBuffers(NamedTuple):
-    """The arrays to which a simulation writes its records; `counts` are the numbers of orders, positions and trades."""
+    """The arrays to which a simulation writes its records; `counts` are the numbers of orders, positions and trades.
+
+    Without `keeps_all` orders and positions are counted and not written: a sweep needs the trades alone.
+    """
 
     orders: Any
     positions: Any
     trades: Any
     counts: Integers
+    keeps_all: bool
 
 
 @kernel
@@ -156,8 +160,9 @@ def share_fee(
     trade.fees -= moved
     trade.pnl += moved
     trade["return"] = trade.pnl / (trade.entry_price * trade.quantity)
-    log.positions[log.counts[1] - 2].realized += moved
-    log.positions[log.counts[1] - 1].realized -= moved
+    if log.keeps_all:
+        log.positions[log.counts[1] - 2].realized += moved
+        log.positions[log.counts[1] - 1].realized -= moved
     return moved
 
 
@@ -171,15 +176,16 @@ def shortfall(side: int, filled: float) -> int:
 
 @kernel
 def _emit_position(state: Any, market: float, time: int, log: EventBuffers) -> None:
-    position = log.positions[log.counts[1]]
-    position.position_id = state.position_id
-    position.symbol = state.symbol
-    position.timestamp = time
-    position.quantity = state.quantity
-    position.average_price = state.average_price
-    position.current_price = market
-    position.unrealized = state.quantity * (market - state.average_price) + 0.0  # never −0
-    position.realized = state.position_realized
+    if log.keeps_all:
+        position = log.positions[log.counts[1]]
+        position.position_id = state.position_id
+        position.symbol = state.symbol
+        position.timestamp = time
+        position.quantity = state.quantity
+        position.average_price = state.average_price
+        position.current_price = market
+        position.unrealized = state.quantity * (market - state.average_price) + 0.0  # never −0
+        position.realized = state.position_realized
     log.counts[1] += 1
 
 
@@ -207,25 +213,23 @@ def emit_order(
     if order_id == 0:
         state.orders += 1
         order_id = state.orders
-    order = log.orders[log.counts[0]]
-    order.order_id = order_id
-    order.timestamp = time
-    order.quantity = asked
-    order.price = price
-    order.fill_quantity = filled
-    order.fee = fee
-    order.symbol = state.symbol
-    order.side = side
-    order.order_type = order_type
-    order.reason = reason
     if filled > 0.0:
-        order.fill_price = fill_price
-        order.status = FILLED
         state.orders_filled += 1
         state.fees += fee
         state.slippage += abs(fill_price - market) * filled
         state.traded_value += fill_price * filled
-    else:
-        order.fill_price = np.nan
-        order.status = REJECTED
+    if log.keeps_all:
+        order = log.orders[log.counts[0]]
+        order.order_id = order_id
+        order.timestamp = time
+        order.quantity = asked
+        order.price = price
+        order.fill_price = fill_price if filled > 0.0 else np.nan
+        order.fill_quantity = filled
+        order.fee = fee
+        order.symbol = state.symbol
+        order.side = side
+        order.order_type = order_type
+        order.status = FILLED if filled > 0.0 else REJECTED
+        order.reason = reason
     log.counts[0] += 1

@@ -37,19 +37,20 @@ from .touches import tolerance, touched
 
 @kernel
 def _emit(status: int, reason: int, time: int, rule: Any, state: Any, log: EventBuffers) -> None:
-    order = log.orders[log.counts[0]]
-    order.order_id = state.pending_id
-    order.timestamp = time
-    order.quantity = state.pending_quantity
-    order.price = pending_price(rule, state)
-    order.fill_price = np.nan
-    order.fill_quantity = 0.0
-    order.fee = 0.0
-    order.symbol = state.symbol
-    order.side = state.pending_side
-    order.order_type = rule.order_type
-    order.status = status
-    order.reason = reason
+    if log.keeps_all:
+        order = log.orders[log.counts[0]]
+        order.order_id = state.pending_id
+        order.timestamp = time
+        order.quantity = state.pending_quantity
+        order.price = pending_price(rule, state)
+        order.fill_price = np.nan
+        order.fill_quantity = 0.0
+        order.fee = 0.0
+        order.symbol = state.symbol
+        order.side = state.pending_side
+        order.order_type = rule.order_type
+        order.status = status
+        order.reason = reason
     log.counts[0] += 1
 
 

@@ -2,7 +2,10 @@
 
 The loop is one numba kernel over a small account record. Everything that a later bar needs of an earlier one is in that
 record, so chunks of any size give bit for bit what one chunk gives: this makes progress, pause and stop exact.
-`bar_step.py` has what one bar does. Between the bars that do something only prices move, and a short loop marks them.
+`bar_step.py` has what one bar does. The loop goes from one bar that does something to the next: between them only
+prices move, and all of them are marked at once.
+
+Sweeps simulate with the same loop (`research/sweep_kernels.py`), so that a row's figures are those of a single run.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ from .pending_orders import pending_levels
 from .protective_exits import set_levels
 from .records import MARKET, ORDER, POSITION, TRADE, Events
 
-_BARS_AHEAD = 64
-"""Some fifty nanoseconds of simulation: the time that memory takes."""
+_FILLS_AHEAD = 3
+"""Some hundred nanoseconds of simulation: the time that memory takes."""
 
 
 class EventLog:
@@ -41,7 +44,7 @@ class EventLog:
         orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + further, dtype=ORDER)
         positions = np.zeros(3 * busy + further, dtype=POSITION)
         trades = np.zeros(2 * busy + further, dtype=TRADE)
-        self.log = EventBuffers(orders, positions, trades, np.zeros(3, dtype=np.int64))
+        self.log = EventBuffers(orders, positions, trades, np.zeros(3, dtype=np.int64), True)
         self._returned = np.zeros(3, dtype=np.int64)
 
     def since_last(self) -> Events:
@@ -62,8 +65,16 @@ class EventLog:
 
     def since(self, first: Integers) -> Events:
         """Return the events behind the first `first` of each kind: orders, positions and trades."""
-        orders, positions, trades, counts = self.log
+        orders, positions, trades, counts, _ = self.log
         return Events(orders[first[0] : counts[0]], positions[first[1] : counts[1]], trades[first[2] : counts[2]])
+
+
+def trades_alone(bars: int, rules: Records) -> EventBuffers:
+    """Return buffers for a simulation of `bars` bars of one symbol that keeps its trades, and no other record."""
+    trades = np.zeros(2 * bars + 1 + (bars if rules["cut"][0] else 0), dtype=TRADE)
+    return EventBuffers(
+        np.zeros(0, dtype=ORDER), np.zeros(0, dtype=POSITION), trades, np.zeros(3, dtype=np.int64), False
+    )
 
 
 class SymbolSimulation:
@@ -79,14 +90,18 @@ class SymbolSimulation:
         self._prices = Prices(bars.timestamp, bars.open, bars.high, bars.low, bars.close)
         self._signals = SignalColumns(kept_flags(signals, rules), levels(signals, rules), targets(signals))
         self._rules = rules
-        self._events = EventLog(int(np.count_nonzero(signals.flags)), len(bars), 1, rules)
+        self._busy: Integers = np.empty(len(bars), dtype=np.int64)
+        self._busy_count = busy_bars(self._signals.flags, self._busy)
+        self._events = EventLog(self._busy_count, len(bars), 1, rules)
 
     def advance(self, max_bars: int) -> Events:
         """Simulate up to `max_bars` more bars, and return their events."""
         stop = min(self.bars_simulated + max_bars, len(self.equity))
-        _simulate(
+        simulate(
             self._prices,
             self._signals,
+            self._busy,
+            self._busy_count,
             self.equity,
             self._rules,
             self.account,
@@ -148,10 +163,33 @@ def targets(signals: Signals) -> Floats:
     return np.empty(0) if signals.target is None else signals.target
 
 
+_TOGETHER = 32
+"""Bars that are looked at without a branch."""
+
+
 @cached_kernel
-def _simulate(
+def busy_bars(flags: Bytes, busy: Integers) -> int:
+    """Write the bars with signals to the begin of `busy`, which has room for all bars; return their number."""
+    count = 0
+    for first in range(0, flags.size, _TOGETHER):
+        some = flags[first : first + _TOGETHER]
+        any_of_them = 0
+        for at in range(some.size):
+            any_of_them |= some[at]
+        if any_of_them != 0:
+            for at in range(some.size):
+                if some[at] != 0:
+                    busy[count] = first + at
+                    count += 1
+    return count
+
+
+@cached_kernel
+def simulate(
     prices: Prices,
     signals: SignalColumns,
+    busy: Integers,
+    busy_count: int,
     equity: Floats,
     rules: Any,
     account: Any,
@@ -159,13 +197,14 @@ def _simulate(
     start: int,
     stop: int,
 ) -> None:
-    """Simulate bars [start, stop)."""
+    """Simulate bars [start, stop). The first `busy_count` values of `busy` are the bars with signals, in order."""
     rule = rules[0]
     state = account[0]
-    open, close, flags = prices.open, prices.close, signals.flags
+    open, close = prices.open, prices.close
     last = close.size - 1
     delay = 0 if rule.fill_at_close else 1
     bar = start
+    after = _first_after(start - delay, busy, busy_count)
     while bar < stop:
         state.equity = state.cash + state.quantity * (close[bar - 1] if rule.books_next_bar and bar > 0 else open[bar])
         at_open(bar, 0, prices, signals, rule, state, log)
@@ -174,17 +213,19 @@ def _simulate(
         at_close(bar, last, stopped, prices, signals, rule, state, log)
         # From here to the next bar that does something, only prices move.
         first = bar
-        quiet_until = min(stop, max(last, bar + 1))
-        if state.armed or rule.order_type != MARKET:
-            bar = _to_next_event(bar, quiet_until, prices, flags, equity, rule, state)
+        until = min(stop, max(last, bar + 1))
+        while after < busy_count and busy[after] + delay <= bar:
+            after += 1
+            _prefetch(after + _FILLS_AHEAD, busy, busy_count, prices)
+        if after < busy_count:
+            until = min(until, busy[after] + delay)
+        if rule.order_type != MARKET or (state.armed and state.trailing_stop > 0.0):
+            bar = _to_next_event(bar, until, prices, signals.flags, equity, rule, state)
         else:
-            cash, quantity = state.cash, state.quantity
-            while True:
-                equity[bar] = cash + quantity * close[bar]
-                bar += 1
-                _prefetch(bar, prices)
-                if bar >= quiet_until or flags[bar - delay] != 0:
-                    break
+            if state.armed:
+                until = _first_reached(bar + 1, until, prices, state.floor, state.ceiling)
+            _mark(equity[bar:until], close[bar:until], state.cash, state.quantity)
+            bar = until
         if state.quantity != 0.0:
             state.bars_exposed += bar - first
     if stop > start:
@@ -192,8 +233,55 @@ def _simulate(
 
 
 @kernel
+def _first_after(bar: int, busy: Integers, count: int) -> int:
+    """Return the place in `busy` of the first bar that is later than `bar`."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if busy[middle] > bar:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@inlined_kernel
+def _prefetch(place: int, busy: Integers, count: int, prices: Prices) -> None:
+    """Prefetch the open and timestamp that a later fill will read: between fills nothing else reads these columns."""
+    if place < count:
+        prefetch(prices.open, busy[place] + 1)
+        prefetch(prices.timestamp, busy[place] + 1)
+
+
+@inlined_kernel
+def _mark(equity: Floats, close: Floats, cash: float, quantity: float) -> None:
+    for bar in range(equity.size):
+        equity[bar] = cash + quantity * close[bar]
+
+
+@inlined_kernel
+def _first_reached(bar: int, until: int, prices: Prices, floor: float, ceiling: float) -> int:
+    """Return the first bar in [bar, until) whose low or high reaches a level, or `until`."""
+    while bar < until:
+        end = min(bar + _TOGETHER, until)
+        low, high = prices.low[bar:end], prices.high[bar:end]
+        reached = False
+        for at in range(low.size):
+            reached |= (low[at] <= floor) | (high[at] >= ceiling)
+        if reached:
+            while prices.low[bar] > floor and prices.high[bar] < ceiling:
+                bar += 1
+            return bar
+        bar = end
+    return until
+
+
+@kernel
 def _to_next_event(bar: int, until: int, prices: Prices, flags: Bytes, equity: Floats, rule: Any, state: Any) -> int:
-    """Mark bars from `bar` on, move the trailing stop, and return the first later bar that may do something."""
+    """Mark bars from `bar` on, move the trailing stop, and return the first later bar that may do something.
+
+    Without pending orders that is `until` or earlier.
+    """
     high, low, close = prices.high, prices.low, prices.close
     cash, quantity = state.cash, state.quantity
     floor, ceiling = -np.inf, np.inf
@@ -205,11 +293,10 @@ def _to_next_event(bar: int, until: int, prices: Prices, flags: Bytes, equity: F
         floor, ceiling = max(floor, below), min(ceiling, above)
         if rule.valid_bars > 0:
             until = min(until, max(state.pending_bar + rule.valid_bars, bar + 1))
-    delay = 0 if rule.fill_at_close else 1
     waits = rule.order_type != MARKET
     equity[bar] = cash + quantity * close[bar]
     bar += 1
-    while bar < until and flags[bar - delay] == 0 and low[bar] > floor and high[bar] < ceiling:
+    while bar < until and low[bar] > floor and high[bar] < ceiling:
         if waits and flags[bar] != 0:
             break
         if trails:
@@ -220,16 +307,4 @@ def _to_next_event(bar: int, until: int, prices: Prices, flags: Bytes, equity: F
                 floor, ceiling = max(floor, state.floor), min(ceiling, state.ceiling)
         equity[bar] = cash + quantity * close[bar]
         bar += 1
-        _prefetch(bar, prices)
     return bar
-
-
-@inlined_kernel
-def _prefetch(bar: int, prices: Prices) -> None:
-    """Prefetch the open and timestamp that a later fill will read.
-
-    Between fills nothing else reads these columns, and the loop waited for memory: a million bars took 18.6 ms without
-    the prefetch and take 12 ms with it.
-    """
-    prefetch(prices.open, bar + _BARS_AHEAD)
-    prefetch(prices.timestamp, bar + _BARS_AHEAD)

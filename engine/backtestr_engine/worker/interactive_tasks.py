@@ -43,6 +43,9 @@ from backtestr_protocol.worker_channel import OpenReplay, Work
 from .market_data import market_data
 from .price_replays import ReplayBars, read_replay_bars
 from .stored_streams import StoredStreams
+from .sweep_results import delete_answer, results_answer
+from .sweep_store import SweepStore
+from .sweep_tasks import SweepTasks
 from .table_files import TableFiles
 from .wanted_results import WantedResults
 
@@ -71,12 +74,13 @@ class Means(msgspec.Struct, frozen=True):
     """The means of a worker: `read_file` reads files of others for imports, where that may end a process.
 
     `limit` runs the algorithm of an evaluation, which may not come back. `table_files` are those that clients map;
-    without them every table is an attachment.
+    without them every table is an attachment. `sweeps` has the rows of sweeps; without it there is no task of a sweep.
     """
 
     read_file: ReadsFile | None = None
     limit: Limit = unlimited
     table_files: TableFiles | None = None
+    sweeps: SweepStore | None = None
 
 
 class InteractiveTasks:
@@ -118,6 +122,17 @@ class InteractiveTasks:
             "GetPerformanceMetrics": self._performance_metrics,
             "FetchMissed": self._missed,
         }
+        if (store := self._means.sweeps) is not None:
+            sweeps = SweepTasks(catalog, conventions, library.find, store)
+            self._methods = {
+                **self._methods,
+                "CheckSweep": sweeps.check,
+                "SurveySweep": sweeps.survey,
+                "RunBlock": sweeps.run_block,
+                "OpenSweepRun": sweeps.open_row,
+                "GetSweepResults": lambda data: results_answer(store, data, self._hand_over),
+                "DeleteSweep": lambda data: delete_answer(store, data),
+            }
 
     def answer(self, work: Work, data: bytes) -> Frames:
         """Return the frames of the answer; a raised `BacktestrError` is the answer, too."""

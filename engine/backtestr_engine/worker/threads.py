@@ -69,6 +69,7 @@ from .prints import PrintBudget
 from .process_state import ProcessState
 from .replay_thread import ReplayThread
 from .start_up import equip
+from .sweep_store import SWEEPS, SweepStore
 from .table_files import TableFiles
 from .task_runner import TaskRunner
 from .time_limit import LOAD_OPTION, time_limit
@@ -81,7 +82,10 @@ _LINGER_MS = 100
 # The seconds by which a task may exceed its time limit: a chunk may be computing, or a result be stored.
 _GRACE_SECONDS = 2.0
 # The kinds of tasks that load or run code of a user in this process.
-_RUNS_CODE: tuple[Work, ...] = ("CheckBacktest", "RunBacktest", "EvaluateAlgorithm")
+_RUNS_CODE: tuple[Work, ...] = (
+    *("CheckBacktest", "RunBacktest", "EvaluateAlgorithm"),
+    *("CheckSweep", "RunBlock", "OpenSweepRun"),
+)
 # The seconds that a worker which is to be replaced has for sending its last messages.
 _LEAVING_SECONDS = 10.0
 # The seconds between two checks of a waiting thread if the worker ends.
@@ -112,6 +116,14 @@ _STUCK_INTERACTIVE_TASK = (
     "it took longer than {:g} s and was ended with its worker; worker.question_time_limit_ms in engine.toml is how "
     "long it may take"
 )
+_STUCK_BLOCK = "the algorithm did not come back within the time limit of a block and was ended with its worker"
+
+
+class _BlockLimit(msgspec.Struct, rename="camel"):
+    limit_ms: int | None = None
+
+
+_block_decoder = msgspec.msgpack.Decoder(_BlockLimit)
 
 
 class _Threads:
@@ -443,7 +455,12 @@ def _compute(
         _wall_ms,
         Batcher(config.batching.classes, packer),
         equipment.library,
-        Means(equipment.child_tasks.read_file, _limit_of_evaluations(threads, config), table_files),
+        Means(
+            equipment.child_tasks.read_file,
+            _limit_of_evaluations(threads, config),
+            table_files,
+            SweepStore(data_dir / SWEEPS),
+        ),
     )
     runner.checkpoints = CheckpointStore(data_dir / CHECKPOINTS)
     runner.own_bars = OwnBarsCheck(CallsApart(threads.is_clean, threads.muted))
@@ -501,7 +518,7 @@ def _compute(
             if isinstance(message, Assign):
                 tasks.assigned(message, payload[0] if payload else b"")
             tasks.at(message.task_id)
-            with threads.limited(*_limit_of(message, runner, config)):
+            with threads.limited(*_limit_of(message, payload, runner, config)):
                 sent = runner.take(message, payload)
             _end_if_forked(own_pid)
             if isinstance(message, Control) or (isinstance(message, Assign) and message.work in _RUNS_CODE):
@@ -545,12 +562,15 @@ def _idle(runner: TaskRunner) -> float:
     return max(0.0, min(_CHECK_SECONDS, wait, wait if deadline is None else deadline - now))
 
 
-def _limit_of(message: Task, runner: TaskRunner, config: EngineConfig) -> tuple[float, str]:
+def _limit_of(message: Task, payload: Sequence[bytes], runner: TaskRunner, config: EngineConfig) -> tuple[float, str]:
     """Return the time limit for handling a message in seconds, and the error message beyond it.
 
     Pausing a backtest before its first bar runs its algorithm. Loading an algorithm has a limit of its own besides that
     of interactive tasks.
     """
+    if isinstance(message, Assign) and message.work == "RunBlock":
+        limit_ms = config.conventions.time_limit_ms
+        return min(limit_ms, _block_decoder.decode(payload[0]).limit_ms or limit_ms) / 1000, _STUCK_BLOCK
     if isinstance(message, Assign) and message.work != "RunBacktest":
         seconds = config.worker.question_time_limit_ms / 1000
         return seconds, _STUCK_INTERACTIVE_TASK.format(seconds)

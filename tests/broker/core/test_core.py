@@ -299,13 +299,6 @@ def test_the_connections_that_sent_bad_frames_are_remembered_within_a_bound(
     link.core.check_invariants()
 
 
-@pytest.mark.parametrize("request_type", ["StartSweep", "StopSweep"])
-def test_a_planned_request_is_answered_unsupported(ann: Client, request_type: str) -> None:
-    error = ann.refused(request_type)
-    assert error["code"] == "UNSUPPORTED_COMMAND"
-    assert "not served by this version" in error["message"]
-
-
 def test_a_long_wrong_name_is_not_sent_back_whole(ann: Client) -> None:
     for answer in (ann.send("x" * 100_000, {}), ann.send("GetAlgorithmStatus", {"algorithmId": "x" * 100_000})):
         assert len(msgpack.packb(answer)) < 3000

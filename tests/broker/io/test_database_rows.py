@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,10 @@ from backtestr_broker.core.records import (
     PinRecord,
     StatePut,
     StateRecord,
+    SweepDeleted,
+    SweepFigures,
+    SweepPut,
+    SweepRecord,
 )
 from backtestr_broker.io.database_rows import (
     ANSWERS,
@@ -32,6 +37,7 @@ from backtestr_broker.io.database_rows import (
     JOBS,
     PINS,
     STATE,
+    SWEEPS,
     TABLES,
     UnreadableRow,
     apply,
@@ -47,6 +53,7 @@ from backtestr_broker.io.database_rows import (
 from backtestr_broker.io.database_schema import MIGRATIONS, migrate
 from backtestr_protocol.errors import TimedOut
 from backtestr_protocol.state_values import NIL, checksum
+from backtestr_protocol.sweep_messages import SweepBest
 
 NOW_MS = 1_790_000_000_000
 ERROR = TimedOut("too late", bar=7).to_data(component="engine", timestamp=5)
@@ -96,8 +103,28 @@ RECORDS: dict[str, Any] = {
     "state": key("a.b", 3, b"\xa1x"),
     "pins": PinRecord(backtest_id="b1", wall_ms=NOW_MS),
     "deletions": DeletionRecord(backtest_id="b2", wall_ms=NOW_MS),
+    "sweeps": SweepRecord(
+        sweep_id="s1",
+        client_id="ann",
+        request_id="r1",
+        checked=b"\x80",
+        asked="checksum",
+        submit_time=1,
+        start_time=2,
+        end_time=3,
+        status="failed",
+        error=ERROR,
+        figures=SweepFigures(done=7, failed=1, seconds=0.5, best=SweepBest(cell=3, value=1.5, parameters={"fast": 3})),
+    ),
 }
-PUTS = {"jobs": JobPut, "answers": AnswerPut, "state": StatePut, "pins": PinPut, "deletions": DeletionPut}
+PUTS = {
+    "jobs": JobPut,
+    "answers": AnswerPut,
+    "state": StatePut,
+    "pins": PinPut,
+    "deletions": DeletionPut,
+    "sweeps": SweepPut,
+}
 
 
 def test_jobs_are_read_back_in_the_order_of_their_acceptance(migrated: sqlite3.Connection) -> None:
@@ -146,6 +173,17 @@ def test_a_job_that_takes_an_id_again_ends_the_deletion_of_its_files(migrated: s
     """Otherwise a later start would delete the results of the new backtest."""
     apply(migrated, [PUTS["deletions"](RECORDS["deletions"]), JobPut(job("b2", "again"))])
     assert read_table(migrated, DELETIONS) == ([], [])
+
+
+def test_a_sweep_is_kept_in_its_place_until_it_is_deleted(migrated: sqlite3.Connection) -> None:
+    first: SweepRecord = RECORDS["sweeps"]
+    second = msgspec.structs.replace(first, sweep_id="s2", request_id="r2", error=None)
+    apply(migrated, [SweepPut(first), SweepPut(second)])
+    running = msgspec.structs.replace(first, status="running", end_time=None)
+    apply(migrated, [SweepPut(running)])
+    assert read_table(migrated, SWEEPS) == ([running, second], [])
+    apply(migrated, [SweepDeleted("s1"), SweepDeleted("never there")])
+    assert read_table(migrated, SWEEPS) == ([second], [])
 
 
 # --- damage ---

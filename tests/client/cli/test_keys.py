@@ -71,7 +71,7 @@ def test_rights_are_given_with_a_new_key_and_changed_later(type_in: Type, folder
     assert folder.allowed().rights == {"ann": "read"}
     assert read(type_in("allow", "ann", "--rights", "run", "--json"))["rights"] == "run"
     assert (
-        "with the rights run: queries, subscriptions, backtests, evaluations and price replays"
+        "with the rights run: queries, subscriptions, backtests, sweeps, evaluations and price replays"
         in type_in("allow", "ann").stdout
     )
     assert "run" in type_in("list").stdout

@@ -17,11 +17,11 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.metrics.excursions import drawdowns, excursions
-from backtestr_engine.metrics.returns import moments
+from backtestr_engine.metrics.excursions import excursions
+from backtestr_engine.metrics.figures import compute_figures
 from backtestr_engine.simulation.conventions import Conventions, resolve_options
 from backtestr_engine.simulation.shared_account_loop import _simulate_rows
-from backtestr_engine.simulation.symbol_loop import _simulate
+from backtestr_engine.simulation.symbol_loop import simulate
 from backtestr_engine.worker.warm_up import warm
 from backtestr_protocol.messages import BacktestConfig
 
@@ -213,7 +213,7 @@ def test_a_run_can_start_with_given_signals(plan: Plan) -> None:
 def test_after_the_warm_up_nothing_is_compiled(conventions: Conventions) -> None:
     """Any kind of signals, and symbols with gaps, use the kernels of the warm-up."""
     warm(conventions)
-    kernels: list[Any] = [_simulate, _simulate_rows, drawdowns, excursions, moments]
+    kernels: list[Any] = [simulate, _simulate_rows, compute_figures, excursions]
     compiled = [len(kernel.signatures) for kernel in kernels]
     bars = synthetic_bars("1m", 300)
     late = synthetic_bars("1m", 300, symbol="LATE")[100:]

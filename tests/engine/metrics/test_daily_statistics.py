@@ -65,6 +65,10 @@ def test_weekends_that_trade_make_longer_years(metrics: Metrics) -> None:
         ([100.0], {"sharpeRatio": "it needs at least two days", "volatility": "it needs at least two days"}),
         ([100.0, 101.0], {"volatility": "it needs at least three days", "sortinoRatio": "no day lost"}),
         ([100.0, -1.0, 3.0], {"annualReturn": "equity fell to zero or below"}),
+        (
+            [100.0, 1e5, 9e9],
+            dict.fromkeys(("annualReturn", "volatility", "sharpeRatio"), "beyond the range of a number"),
+        ),
     ],
 )
 def test_an_undefined_figure_has_a_reason(metrics: Metrics, equity: list[float], reasons: dict[str, str]) -> None:

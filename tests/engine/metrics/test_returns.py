@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_engine.data.arrays import Floats
-from backtestr_engine.metrics.returns import moments, tails
+from backtestr_engine.metrics.returns import BLOCKS, market_moments, moments, tails
 from support.engine.cases import CAPITAL, grown
 
 COMPILING = settings(deadline=None, max_examples=60)
@@ -26,7 +27,8 @@ def test_moments_are_those_of_numpy(changed: list[float], risk_free: float) -> N
     market = np.sin(np.arange(len(returns), dtype=np.float64)) / 10
     equity, close = grown(CAPITAL, returns), grown(1.0, market)
 
-    found = moments(equity, close, CAPITAL, risk_free)
+    block_sums = np.empty((2, BLOCKS))
+    found = moments(equity, CAPITAL, risk_free, block_sums)
 
     assert found.mean == pytest.approx(returns.mean(), abs=1e-12)
     assert found.deviation == pytest.approx(returns.std(ddof=1), abs=1e-8)
@@ -34,11 +36,17 @@ def test_moments_are_those_of_numpy(changed: list[float], risk_free: float) -> N
     assert found.gains == pytest.approx(np.maximum(returns - risk_free, 0).sum(), abs=1e-12)
     assert found.losses == pytest.approx(np.maximum(risk_free - returns, 0).sum(), abs=1e-12)
     assert found.mean_equity == pytest.approx(equity.mean())
+    bounds = np.arange(BLOCKS + 1) * len(returns) // BLOCKS
+    for power in (1, 2):
+        sums = [(returns[first:end] ** power).sum() for first, end in itertools.pairwise(bounds)]
+        assert block_sums[power - 1] == pytest.approx(sums, abs=1e-12 * max(1, len(returns)))
     if len(returns) > 2:
+        with_market = market_moments(equity, close, CAPITAL)
         market[0] = 0.0
         covariance = np.cov(returns, market, bias=True)
-        assert found.beta == pytest.approx(covariance[0, 1] / covariance[1, 1], abs=1e-9)
-        assert found.market_mean == pytest.approx(market.mean(), abs=1e-12)
+        assert with_market.beta == pytest.approx(covariance[0, 1] / covariance[1, 1], abs=1e-9)
+        assert with_market.mean == pytest.approx(market.mean(), abs=1e-12)
+        assert with_market.deviation == pytest.approx(market.std(), abs=1e-9)
     if returns.std() > 1e-3:
         centred = returns - returns.mean()
         assert found.skew == pytest.approx((centred**3).mean() / returns.std() ** 3, abs=1e-6)

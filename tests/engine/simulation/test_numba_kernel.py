@@ -18,7 +18,7 @@ COMPILERS = {"kernel", "inlined_kernel", "cached_kernel", "compiled", "njit"}
 
 
 def test_kernels_are_cached_under_the_content_of_their_sources() -> None:
-    kernel: Any = symbol_loop._simulate
+    kernel: Any = symbol_loop.simulate
     assert kernel_cache.KERNEL_CACHE is not None
     assert kernel_cache.KERNEL_CACHE.parent.name == "kernels"
     assert str(kernel_cache.KERNEL_CACHE) in str(kernel.stats.cache_path)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from backtestr_engine.algorithms.signals import ENTRY, EXIT, SHORT_ENTRY, SHORT_EXIT, Signals
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.simulation.account import kernel_rules
+from backtestr_engine.simulation.account import kernel_rules, new_account
+from backtestr_engine.simulation.bar_step import Prices, SignalColumns
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.simulation.records import (
     FILLED,
@@ -22,7 +23,15 @@ from backtestr_engine.simulation.records import (
     Events,
     final_states,
 )
-from backtestr_engine.simulation.symbol_loop import SymbolSimulation
+from backtestr_engine.simulation.symbol_loop import (
+    SymbolSimulation,
+    busy_bars,
+    kept_flags,
+    levels,
+    simulate,
+    targets,
+    trades_alone,
+)
 from support.engine.cases import CAPITAL, Case, random_bars, random_case, shipped_conventions
 
 CASES = 3000
@@ -199,3 +208,31 @@ def walk_through(
     )
     case = Case(bars, Signals(np.array(flags, dtype=np.uint8)), conventions, 0.0, 0.0)
     return case.simulate().advance(len(closes))
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_with_trades_alone_all_else_is_the_same_bit_for_bit(seed: int) -> None:
+    case = random_case(np.random.default_rng(seed), DEFAULTS, bars=60)
+    whole = case.simulate()
+    events = whole.advance(60)
+    rules = kernel_rules(case.conventions, commission=case.commission, slippage=case.slippage)
+    prices = Prices(*(getattr(case.bars, name) for name in Prices._fields))
+    columns = SignalColumns(kept_flags(case.signals, rules), levels(case.signals, rules), targets(case.signals))
+    busy, equity, account = np.empty(60, dtype=np.int64), np.empty(60), new_account(CAPITAL)
+    log = trades_alone(60, rules)
+    simulate(prices, columns, busy, busy_bars(columns.flags, busy), equity, rules, account, log, 0, 60)
+
+    assert equity.tobytes() == whole.equity.tobytes()
+    assert account.tobytes() == whole.account.tobytes()
+    assert log.trades[: log.counts[2]].tobytes() == events.trades.tobytes()
+    assert log.counts.tolist() == [len(events.orders), len(events.positions), len(events.trades)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(flags=st.lists(st.sampled_from([0, 0, 0, 0, 1, 4, 128]), max_size=200))
+def test_busy_bars_are_those_with_signals(flags: list[int]) -> None:
+    busy = np.empty(len(flags), dtype=np.int64)
+    count = busy_bars(np.array(flags, dtype=np.uint8), busy)
+
+    assert busy[:count].tolist() == [bar for bar, flag in enumerate(flags) if flag]

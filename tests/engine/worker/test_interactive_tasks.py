@@ -15,6 +15,7 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.interactive_tasks import InteractiveTasks, Means
+from backtestr_engine.worker.sweep_store import SweepStore
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import MessageError, NotFound, StateConflict
 from backtestr_protocol.evaluation_messages import EvaluateAlgorithm
@@ -30,7 +31,13 @@ WITHOUT_DATA: set[Work] = {"ListMarketData"}
 def tasks(catalog: Catalog, tmp_path: Path, conventions: Conventions) -> InteractiveTasks:
     catalog.write(synthetic_bars("1d", 50))
     return InteractiveTasks(
-        catalog, ResultStore(tmp_path / "results"), conventions, Library(), lambda: 7, pack=batcher().payload
+        catalog,
+        ResultStore(tmp_path / "results"),
+        conventions,
+        Library(),
+        lambda: 7,
+        Means(sweeps=SweepStore(tmp_path / "sweeps")),
+        pack=batcher().payload,
     )
 
 

@@ -29,7 +29,7 @@ def test_a_first_warm_up_says_that_it_compiles_and_for_how_long(
     monkeypatch.setattr(warm_up, "is_complete", lambda: False)
     said: list[str] = []
     warm(conventions, said.append)
-    assert said[0] == "compiling the kernels, once: about 30 s"
+    assert said[0] == "compiling the kernels, once: about 40 s"
     assert re.fullmatch(r"compiled the kernels in \d+ s", said[-1])
 
 

@@ -24,6 +24,9 @@ from backtestr_broker.core.records import (
     Restored,
     StatePut,
     StateRecord,
+    SweepDeleted,
+    SweepPut,
+    SweepRecord,
 )
 from backtestr_protocol.result_messages import DiskUsage
 
@@ -35,6 +38,7 @@ class Disk:
         self.state: dict[str, StateRecord] = {}
         self.pins: dict[str, PinRecord] = {}
         self.deletions: dict[str, DeletionRecord] = {}
+        self.sweeps: dict[str, SweepRecord] = {}
         self.files: dict[str, tuple[int, int]] = {}  # stored results: bytes, and when they were stored
         self.stuck: set[str] = set()  # results whose files cannot be removed
         self._surveyed: dict[str, tuple[int, int]] = {}
@@ -83,6 +87,10 @@ class Disk:
                 self.deletions[record.backtest_id] = record
             case DeletionDone(backtest_id):
                 self.deletions.pop(backtest_id, None)
+            case SweepPut(record):
+                self.sweeps[record.sweep_id] = record
+            case SweepDeleted(sweep_id):
+                self.sweeps.pop(sweep_id, None)
 
     def survey(self, wall_ms: int) -> FilesSurveyed:
         """Return what has changed of the stored results since the last survey."""
@@ -124,5 +132,6 @@ class Disk:
             state=sorted(self.state.values(), key=lambda one: one.revision),
             pins=list(self.pins.values()),
             deletions=list(self.deletions.values()),
+            sweeps=list(self.sweeps.values()),
             moved_aside=self.moved_aside,
         )

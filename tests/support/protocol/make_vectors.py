@@ -20,6 +20,7 @@ from backtestr_protocol import (
     price_messages,
     result_messages,
     stream_messages,
+    sweep_messages,
     system_status,
 )
 from backtestr_protocol.codec import (
@@ -83,6 +84,16 @@ EVALUATE = evaluation_messages.EvaluateAlgorithm(
     parameters={"slow": 50},
     warmup=200,
 )
+SWEEP = sweep_messages.StartSweep(
+    sweep_id="0c1d2e3f-4a5b-4c6d-8e7f-8091a2b3c4d5",
+    config=msgspec.structs.replace(WHOLE_RANGE, parameters={}),
+    space={"fast": {"low": 5, "high": 49, "step": 1}, "slow": [20, 50, 200]},
+    where="fast < slow",
+    method="random",
+    trials=100,
+    seed=7,
+    metrics=["sharpeRatio", "maxDrawdown"],
+)
 RESULTS = messages.GetBacktestResults(backtest_id=BACKTEST, tables=["equity", "trades"], mapped=True)
 REPLAY = price_messages.StartPriceReplay(
     replay_id="7d8e9f0a-1b2c-4d3e-8f4a-5b6c7d8e9f0a",
@@ -132,6 +143,7 @@ def requests() -> list[Case]:
         request(11, "PruneResults", result_messages.PruneResults(dry_run=True, max_age_ms=86_400_000), counter=10),
         request(12, "EvaluateAlgorithm", EVALUATE, counter=11),
         request(13, "GetBacktestResults", RESULTS, counter=12),
+        request(14, "StartSweep", SWEEP, counter=13),
     ]
 
 
@@ -188,6 +200,15 @@ def responses() -> list[Case]:
         envelope = outgoing(10 + number, "Response", type_name, data, correlation_id=message_id(number), **rest)
         return accepted(name, RESPONSE, encode_message(SIGNER, RESPONSE, envelope, attachments))
 
+    sweep = sweep_messages.SweepAccepted(
+        sweep_id=SWEEP.sweep_id,
+        status="queued",
+        cells=135,
+        combinations=100,
+        estimated_ms=250,
+        path="fused",
+        path_reason="combinations of sma_cross share its lines",
+    )
     return [
         answer("Welcome", 1, "Success", welcome, instance_id=INSTANCE),
         answer("Pong", 2, "Success", messages.Pong(timestamp=NOW)),
@@ -218,6 +239,7 @@ def responses() -> list[Case]:
             **answer("BacktestResults", 13, "Success", results, b"ARROW1-would-stand-here"),
             "name": "with a table file, and a table attached",
         },
+        answer("SweepAccepted", 14, "Success", sweep),
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]
 
@@ -407,6 +429,28 @@ def streams() -> list[Case]:
         current_time=1_641_168_060_000,
         last_seq=121,
     )
+    sweep = sweep_messages.SweepProgress(
+        sweep_id=SWEEP.sweep_id or "",
+        status="running",
+        algorithm_id="sma_cross@2f6d1c0b9a8e7f54",
+        symbols=["BTCPERP"],
+        timeframe="1m",
+        method="random",
+        objective="sharpe_ratio",
+        direction="maximize",
+        cells=135,
+        of=100,
+        done=40,
+        failed=1,
+        progress_percent=40.0,
+        blocks=1,
+        rate=160.0,
+        time_left_ms=375,
+        work_ms=240,
+        best=sweep_messages.SweepBest(cell=17, value=1.25, parameters={"fast": 10, "slow": 200}),
+        submit_time=NOW,
+        start_time=NOW,
+    )
     watermarks = stream_messages.Watermarks(topics={f"orders.{BACKTEST}": 3, f"progress.{BACKTEST}": 41})
     return [
         on_stream("single", 20, "Stream", f"progress.{BACKTEST}", "BacktestProgress", progress, 41),
@@ -424,6 +468,7 @@ def streams() -> list[Case]:
         on_stream("state deleted", 25, "Event", "state.ui.theme", "StateUpdate", DELETION, 6),
         on_stream("price of a replay", 26, "Stream", "prices.BTCPERP.1m", "PriceUpdate", replayed, 121),
         on_stream("replay", 27, "Event", "system.replays", "PriceReplayStatus", replay, 2),
+        on_stream("sweep", 30, "Stream", f"progress.{SWEEP.sweep_id}", "SweepProgress", sweep, 4),
         on_stream("watermarks", 23, "Event", "system.watermarks", "Watermarks", watermarks, 7),
     ]
 

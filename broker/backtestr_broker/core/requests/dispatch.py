@@ -51,19 +51,14 @@ from backtestr_protocol.worker_channel import Work
 from .price_replay_requests import PriceReplayRequests
 from .result_requests import ResultRequests
 from .state_requests import StateRequests
-
-# Names of requests that are planned: the answer says that they are not served, and suggests no other name.
-NOT_SERVED_YET = (
-    "StartSweep",
-    "StopSweep",
-    "GetSweepResults",
-)
+from .sweep_requests import SweepRequests, check_config_fields
 
 # Bytes of one backtest's configuration: it is kept as long as the broker knows the backtest, and on disk.
 MAX_CONFIG_BYTES = 1 << 20
 # The requests in which an unknown field is refused, and where a name belongs that is none of their fields.
 NOT_A_FIELD = {
     "StartBacktest": "conventions (fillAt …) belong in options, what the algorithm takes in parameters",
+    "StartSweep": "what each of its backtests takes (symbol, options …) belongs in config",
     "EvaluateAlgorithm": "what the algorithm takes belongs in parameters; conventions and money need a backtest",
 }
 # Characters of an unknown type that the answer repeats.
@@ -87,6 +82,7 @@ class Requests:
         state: StateRequests,
         replays: PriceReplayRequests,
         results: ResultRequests,
+        sweeps: SweepRequests,
     ) -> None:
         self._outbox = outbox
         self._sessions = sessions
@@ -136,14 +132,21 @@ class Requests:
             "GetPriceReplayStatus": replays.status,
             "ListPriceReplays": replays.list_all,
             "PublishPrices": self._publish_prices,
+            "StartSweep": sweeps.start,
+            "PauseSweep": sweeps.pause,
+            "ResumeSweep": sweeps.resume,
+            "StopSweep": sweeps.stop,
+            "GetSweepStatus": sweeps.status,
+            "ListSweeps": sweeps.list_all,
+            "GetSweepResults": sweeps.results,
+            "GetSweepRun": sweeps.run,
+            "DeleteSweep": sweeps.delete,
         }
 
     def execute(self, session: Session, payload: Payload, request_key: RequestKey) -> Contract | None:
         """Execute one request. Raises `BacktestrError`, which is the answer then."""
         method = self._methods.get(payload.type)
         if method is None:
-            if payload.type in NOT_SERVED_YET:
-                raise UnsupportedCommand(f"{payload.type} is not served by this version", type=payload.type)
             shown = payload.type[:_SHOWN]
             raise UnsupportedCommand(
                 f"unknown request type {shown!r}{did_you_mean(payload.type, self._methods)}",
@@ -152,6 +155,8 @@ class Requests:
             )
         if (hint := NOT_A_FIELD.get(payload.type)) is not None:
             check_known_fields(payload.data, REQUESTS[payload.type].data, hint)
+        if payload.type == "StartSweep":
+            check_config_fields(payload.data, NOT_A_FIELD["StartBacktest"])
         return method(session, decode(_decoders[payload.type], payload.data), request_key)
 
     # --- the connection ---

@@ -250,7 +250,7 @@ class Jobs:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
-    def __contains__(self, backtest_id: str) -> bool:
+    def __contains__(self, backtest_id: str | None) -> bool:
         return backtest_id in self._jobs
 
     def check_free(self, backtest_id: str) -> None:

@@ -7,7 +7,6 @@ effect.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -31,6 +30,7 @@ from backtestr_protocol.errors import (
     ValidationError,
 )
 from backtestr_protocol.messages import BacktestAccepted, BacktestConfig, BacktestState
+from backtestr_protocol.sweep_messages import SweepAccepted
 from backtestr_protocol.worker_channel import Action
 
 from .awaited_results import AwaitedResults
@@ -38,7 +38,9 @@ from .interactive_tasks import InteractiveTasks
 from .jobs import Job, JobEvent, Jobs
 from .losses import cost_two, count_loss, go_on, has_lost_too_many, take_checkpoint, too_many
 from .publications import count, publish, published_before
+from .resuming import Resuming
 from .stream_fetches import StreamFetches
+from .sweep_scheduling import SweepScheduling
 from .task_queue import RETRY_AFTER_MS, TaskQueue
 from .workers import Worker, Workers
 
@@ -75,7 +77,8 @@ class Scheduler:
         self.interactive = InteractiveTasks(outbox, self.workers, max_queued_questions)
         self.stream_fetches = StreamFetches(outbox, self.jobs, self.workers, self.interactive)
         self.results = AwaitedResults(outbox, self.jobs, self.workers, self.interactive)
-        self._resuming: dict[str, deque[str]] = {}  # worker id -> its parked backtests that wait to continue
+        self.sweeping = SweepScheduling(outbox, self.jobs, self.workers, self.interactive, self._assign)
+        self._resuming = Resuming()
 
     @property
     def queued(self) -> int:
@@ -90,17 +93,17 @@ class Scheduler:
             "questions": (len(self.interactive.queue), self.interactive.queue.bound),
         }
 
-    @property
-    def starting(self) -> set[str]:
-        """The backtests that are on their way to disk, and that no client sees before they are there."""
-        return set(self._accepting)
-
     # --- requests ---
 
-    def start(self, config: bytes, request_key: RequestKey) -> None:
-        """Have a worker check a backtest's config, then accept it. Raises `Busy`."""
-        accept = self.interactive.answering("CheckBacktest", request_key, partial(self._accept, request_key))
-        self.interactive.ask("CheckBacktest", config, request_key, "B", done=accept)
+    def start(self, data: bytes, request_key: RequestKey, work: worker_channel.Work = "CheckBacktest") -> None:
+        """Have a worker check a backtest's config, which `work` makes of the data, then accept it. Raises `Busy`."""
+        accept = self.interactive.answering(work, request_key, partial(self._accept, request_key))
+        self.interactive.ask(work, data, request_key, "B", done=accept)
+
+    def started_by(self, request_key: RequestKey) -> BacktestAccepted | SweepAccepted | None:
+        """Return the acceptance of the backtest or sweep that this request started, if it did."""
+        job = self.jobs.started_by(request_key)
+        return self.sweeping.started_by(request_key) if job is None else job.accepted()
 
     def restore(self, records: Iterable[JobRecord]) -> None:
         """Take over the jobs of an earlier broker: those that had not ended go on, in order of acceptance."""
@@ -143,7 +146,7 @@ class Scheduler:
             return job.accepted()
         has_to_tell = job.status == "running" and job.requested != "pause"
         if job.worker_id is not None:
-            self._check_room_to_park(self._worker_of(job), job)
+            self.workers.check_room_to_park(self._worker_of(job), job.backtest_id)
         self._wait(job, "pause", request_key)
         if job.worker_id is not None:
             self._worker_of(job).to_park.add(job.backtest_id)
@@ -153,15 +156,6 @@ class Scheduler:
         if has_to_tell:
             self._control(job, "pause")
         return None
-
-    def _check_room_to_park(self, worker: Worker, job: Job) -> None:
-        """Raise `Busy` where the worker has no room to park the job, which it runs."""
-        if job.backtest_id not in worker.to_park and not self.workers.can_park(worker):
-            raise Busy(
-                f"{worker.worker_id} holds {len(worker.parked) + len(worker.to_park)} paused backtests, the most it "
-                "can; resume or stop one of them",
-                retryAfterMs=RETRY_AFTER_MS,
-            )
 
     def resume(self, job: Job, request_key: RequestKey) -> BacktestAccepted | None:
         """Resume a job: return the answer, or None when it comes later. Raises `StateConflict`."""
@@ -271,9 +265,12 @@ class Scheduler:
         """Take the end of an interactive task or of a job."""
         if not worker.holds(message.task_id):
             raise ValidationError(f"{worker.worker_id} finished {message.task_id[:200]!r}, which it does not hold")
+        is_of_sweep = message.task_id == worker.task_id and self.sweeping.has(worker)
         worker.release(message.task_id)
         if worker.kind == "interactive":
             self.interactive.finished(worker, message, payload)
+        elif is_of_sweep:
+            self.sweeping.finished(worker, message, payload)
         else:
             self._backtest_finished(self.jobs.get(message.task_id), message, payload if message.is_wanted else [])
         if message.is_last:
@@ -306,14 +303,16 @@ class Scheduler:
         """
         lending = worker.lending
         task_id, others = self.workers.lost(worker.worker_id)
-        self._resuming.pop(worker.worker_id, None)
+        self._resuming.lost(worker.worker_id)
         if worker.kind == "interactive":
             if task_id is not None:
                 self.interactive.lost(task_id, reason, overdue=overdue)
             self._replays_lost(worker.worker_id, reason)
         else:
             counts = dict.fromkeys(others, False) | dict.fromkeys(lending, blames_others)
-            if task_id is not None:
+            if task_id is not None and self.sweeping.has(worker):
+                self.sweeping.lost(worker.worker_id, reason, killed=killed)
+            elif task_id is not None:
                 counts[task_id] = True
             self.stream_fetches.lost(worker.worker_id)
             for backtest_id in sorted(counts):
@@ -339,6 +338,7 @@ class Scheduler:
             raise SystemFault("the check of a backtest lost its backtestId or its symbol")
         self.check_room(request_key[0])
         self.jobs.check_free(config.backtest_id)
+        self.sweeping.check_free(config.backtest_id)
         if config.backtest_id in self._accepting:
             raise StateConflict(f"backtest {config.backtest_id!r} is being started already; choose another backtestId")
         job = Job(
@@ -455,15 +455,14 @@ class Scheduler:
 
     def _job_at(self, worker: Worker, task_id: str, status: BacktestState) -> Job:
         """Return the job that a worker's message names, if the worker works on it and its status is `status`."""
-        if worker.kind == "compute" and worker.runs(task_id):
-            job = self.jobs.get(task_id)
-            if job.status == status:
-                return job
+        job = self._held_job(worker, task_id) if worker.runs(task_id) else None
+        if job is not None and job.status == status:
+            return job
         raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it has not {status}")
 
     def _held_job(self, worker: Worker, task_id: str) -> Job:
         """Return the job that a worker's message names, if the worker has it, parked or not."""
-        if worker.kind == "compute" and worker.holds(task_id):
+        if worker.kind == "compute" and worker.holds(task_id) and task_id in self.jobs:
             return self.jobs.get(task_id)
         raise ValidationError(f"{worker.worker_id} spoke of {task_id[:200]!r}, which it does not hold")
 
@@ -478,37 +477,38 @@ class Scheduler:
 
     def _queue_resume(self, job: Job) -> None:
         assert job.worker_id is not None
-        self._resuming.setdefault(job.worker_id, deque()).append(job.backtest_id)
+        self._resuming.add(job.worker_id, job.backtest_id)
         self._assign()
 
     def _is_resuming(self, job: Job) -> bool:
         worker = self._worker_of(job)
-        return worker.runs(job.backtest_id) or job.backtest_id in self._resuming.get(worker.worker_id, ())
+        return worker.runs(job.backtest_id) or job.backtest_id in self._resuming.of(worker.worker_id)
 
     def _cancel_resume(self, job: Job) -> bool:
         """Cancel a resume that its worker has not been told of; return false when there is none."""
-        waiting = self._resuming.get(job.worker_id or "", deque())
-        if job.backtest_id not in waiting:
+        if job.worker_id is None or job.backtest_id not in self._resuming.of(job.worker_id):
             return False
-        waiting.remove(job.backtest_id)
+        self._resuming.remove(job.worker_id, job.backtest_id)
         return True
 
     # --- assignment ---
 
     def _assign(self) -> None:
         self.interactive.assign()
-        for worker_id in list(self._resuming):
+        for worker_id in self._resuming:
             self._continue_parked(self.workers.get(worker_id))
         for worker in self.workers.idle("compute"):
-            self._assign_backtest(worker)
+            if not self.sweeping.has_turn() and self._assign_backtest(worker):
+                self.sweeping.passed()
+            else:
+                self.sweeping.assign(worker)
 
     def _continue_parked(self, worker: Worker) -> None:
         """Continue parked backtests: the first when no other is computed, and paced ones while they may lend it."""
-        waiting = self._resuming[worker.worker_id]
-        for backtest_id in list(waiting):
+        for backtest_id in self._resuming.of(worker.worker_id):
             if not self._can_continue(worker, job := self.jobs.get(backtest_id)):
                 continue
-            waiting.remove(backtest_id)
+            self._resuming.remove(worker.worker_id, backtest_id)
             worker.release(backtest_id)
             if job.pace is None:
                 worker.task_id = backtest_id
@@ -521,14 +521,14 @@ class Scheduler:
 
     def _has_room_to_lend(self, worker: Worker) -> bool:
         """Return true if one more paced backtest may lend the worker; one that is about to keeps its room."""
-        is_kept = worker.task_id is not None and self.jobs.get(worker.task_id).pace is not None
+        is_kept = (task_id := worker.task_id) in self.jobs and self.jobs.get(task_id or "").pace is not None
         return self.workers.can_lend(worker, kept=int(is_kept))
 
-    def _assign_backtest(self, worker: Worker) -> None:
+    def _assign_backtest(self, worker: Worker) -> bool:
         # A job that is to be paused before its first bar goes to a worker that has room to park it.
         next_id = self._job_queue.pop(self.workers.can_park(worker), self.workers.can_lend(worker))
         if next_id is None:
-            return
+            return False
         job = self.jobs.get(next_id)
         worker.task_id = job.backtest_id
         if job.requested == "pause":
@@ -552,26 +552,25 @@ class Scheduler:
         job.begun = True
         self._change(job, "started")
         self._outbox.instruct(worker.peer, assign, job.config)
+        return True
 
     def accepting(self) -> list[str]:
-        """Return the backtests that are on their way to disk, in that order."""
+        """Return the backtests that are on their way to disk, in that order. No client sees them before."""
         return list(self._accepting)
 
     def waiting_requests(self) -> list[RequestKey]:
         """Return the keys of the requests that wait for a task, for acceptance, or for a backtest to change."""
         accepting = [job.request_key for job in self._accepting.values()]
         changes = [request_key for job in self.jobs for _, request_key in job.waiting]
-        fetches = [*self.stream_fetches.waiting_requests(), *self.results.waiting_requests()]
-        return [*self.interactive.waiting_requests(), *fetches, *accepting, *changes]
+        parts = (self.interactive, self.stream_fetches, self.results, self.sweeping)
+        return [*(one for part in parts for one in part.waiting_requests()), *accepting, *changes]
 
     def check_invariants(self) -> None:
-        self.jobs.check_invariants()
-        self.workers.check_invariants()
-        self._job_queue.check_invariants()
-        self.interactive.check_invariants()
-        self.stream_fetches.check_invariants()
-        self.results.check_invariants()
-        at_work = {one for worker in self.workers if worker.kind == "compute" for one in worker.running}
+        of_all = (self.jobs, self.workers, self._job_queue, self.interactive, self.stream_fetches, self.results)
+        for one in (*of_all, self.sweeping):
+            one.check_invariants()
+        compute = [worker for worker in self.workers if worker.kind == "compute"]
+        at_work = {one for worker in compute for one in worker.running if one in self.jobs}
         lending = {backtest_id for worker in self.workers for backtest_id in worker.lending}
         parked = {backtest_id for worker in self.workers for backtest_id in worker.parked}
         running = {job.backtest_id for job in self.jobs if job.status == "running"}
@@ -588,7 +587,8 @@ class Scheduler:
         for job in self.jobs:
             assert len(job.waiting) <= MAX_WAITING
             assert job.requested is not None or not job.waiting, f"a request waits for nothing of {job.backtest_id}"
-        for worker_id, waiting in self._resuming.items():
+        for worker_id in self._resuming:
+            waiting = self._resuming.of(worker_id)
             able = [one for one in waiting if self._can_continue(self.workers.get(worker_id), self.jobs.get(one))]
             assert not able, f"{worker_id} could continue {able}"
         for worker in self.workers.idle("compute"):

@@ -179,6 +179,8 @@ class StreamFetches:
         for worker in self._workers:
             if worker.kind == "compute" and worker.peer is not None:
                 for backtest_id in sorted(worker.running | worker.parked):
+                    if backtest_id not in self._jobs:  # a block of a sweep
+                        continue
                     job = self._jobs.get(backtest_id)
                     if (unheard := self.unheard(job)) != job.unheard:
                         job.unheard = unheard

@@ -14,9 +14,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from backtestr_protocol.errors import Busy
 from backtestr_protocol.messages import MAX_LENDING
 from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
 from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
+
+from .task_queue import RETRY_AFTER_MS
 
 # The connections of ended workers whose last messages may still come; each broker has far fewer workers.
 _FORMER = 1024
@@ -173,6 +176,15 @@ class Workers:
     def can_park(self, worker: Worker) -> bool:
         """Return true if the worker has room to park one more backtest."""
         return len(worker.parked) + len(worker.to_park) < MAX_PARKED
+
+    def check_room_to_park(self, worker: Worker, backtest_id: str) -> None:
+        """Raise `Busy` where the worker has no room to park a backtest that it runs."""
+        if backtest_id not in worker.to_park and not self.can_park(worker):
+            raise Busy(
+                f"{worker.worker_id} holds {len(worker.parked) + len(worker.to_park)} paused backtests, the most it "
+                "can; resume or stop one of them",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
 
     def can_lend(self, worker: Worker, kept: int = 0) -> bool:
         """Return true if one more paced backtest may lend the worker, beside those for which room is `kept`."""

@@ -42,6 +42,7 @@ from .metrics_command import metrics
 from .replays import replay, replays
 from .results_command import print_results, results
 from .stop import stop
+from .sweep_commands import sweep, sweeps
 from .top import show_top
 from .ui_command import ui
 
@@ -63,6 +64,8 @@ app.command()(replay)
 app.command()(replays)
 app.command()(results)
 app.command()(stop)
+app.command()(sweep)
+app.command()(sweeps)
 app.command()(metrics)
 app.command("top")(show_top)
 app.command()(ui)

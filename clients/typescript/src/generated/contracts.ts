@@ -358,6 +358,12 @@ export interface DeletedState {
   readonly version: number;
 }
 
+/** The answer to DeleteSweep; `freedBytes` is what its rows took on disk. */
+export interface DeletedSweep {
+  readonly sweepId: string;
+  readonly freedBytes: number;
+}
+
 export interface DescribeMarketData {
   /** a symbol is 1 to 64 printable characters without spaces around them */
   readonly symbol: string;
@@ -562,6 +568,35 @@ export interface GetState {
   readonly key: string;
 }
 
+/**
+ * The rows to read: `limit` of those for which `where` holds, after the first `offset`, in the order of `sort`.
+ * `sort` names a column; without it rows are in the order of their cells. Rows without a value of it come last, and
+ * equal ones in the order of their cells. `where` is an expression on columns, such as `sharpe_ratio > 1`.
+ * `columns` are those of the answer beside `cell`, all if absent. With `mapped` the table may come as a table file.
+ */
+export interface GetSweepResults {
+  readonly sweepId: string;
+  readonly sort?: string | undefined;
+  /** Default: false */
+  readonly descending?: boolean | undefined;
+  readonly where?: string | undefined;
+  /** a whole number of up to 2^53 - 1, 0 or more. Default: 0 */
+  readonly offset?: number | undefined;
+  /** Default: 10000 */
+  readonly limit?: number | undefined;
+  readonly columns?: readonly string[] | undefined;
+  /** Default: false */
+  readonly mapped?: boolean | undefined;
+}
+
+/** The row, by its cell, to start as a backtest of its own. */
+export interface GetSweepRun {
+  readonly sweepId: string;
+  /** a whole number of up to 2^53 - 1, 0 or more */
+  readonly row: number;
+  readonly backtestId?: string | undefined;
+}
+
 export interface Hello {
   readonly clientId: string;
   readonly clientName?: string | undefined;
@@ -630,6 +665,11 @@ export interface ListBacktests {
 
 export interface ListResults {
   /** a whole number of up to 2^53 - 1, 1 or more */
+  readonly limit?: number | undefined;
+}
+
+export interface ListSweeps {
+  readonly status?: "completed" | "failed" | "paused" | "queued" | "running" | "stopped" | undefined;
   readonly limit?: number | undefined;
 }
 
@@ -1144,6 +1184,35 @@ export interface StartPriceReplay {
 }
 
 /**
+ * A sweep to run, or with `dryRun` only to check, count and estimate. `config` is that of each of its backtests, as
+ * in StartBacktest and without a `backtestId`; its `parameters` are the ones that are not swept. `space` has, by
+ * parameter, a value, a list of values, or `{low, high, step}`, both ends included. `where` is a constraint on
+ * parameters, such as `fast < slow`. `grid` runs every combination, and `random` so many `trials` of them, each
+ * once, which `seed` alone selects. `objective` names the metric that `direction` is about. `metrics` are the
+ * figures of each row: the usual ones if absent, and every one for `["all"]`. `blockSize` is the number of cells
+ * that a worker takes at a time; if absent, it follows from the measured speed.
+ */
+export interface StartSweep {
+  readonly sweepId?: string | undefined;
+  readonly config: BacktestConfig;
+  readonly space: { readonly [name: string]: unknown };
+  readonly where?: string | undefined;
+  /** Default: "grid" */
+  readonly method?: "grid" | "random" | undefined;
+  readonly trials?: number | undefined;
+  /** a whole number of up to 2^53 - 1, 0 or more. Default: 0 */
+  readonly seed?: number | undefined;
+  /** Default: "sharpe_ratio" */
+  readonly objective?: string | undefined;
+  /** Default: "maximize" */
+  readonly direction?: "maximize" | "minimize" | undefined;
+  readonly metrics?: readonly string[] | undefined;
+  readonly blockSize?: number | undefined;
+  /** Default: false */
+  readonly dryRun?: boolean | undefined;
+}
+
+/**
  * A key of the shared state with its value. `checksum` is computed by `state_values.checksum`. `timestamp` is the
  * time at which the value was set.
  */
@@ -1229,6 +1298,160 @@ export interface Streams {
   readonly subscriptions: { readonly [name: string]: number };
   readonly byClass: { readonly [name: string]: ClassLoad };
   readonly perTopic: readonly TopicLoad[];
+}
+
+/**
+ * The answer to StartSweep and to Pause-, Resume- and StopSweep. The sweep runs `combinations` of its `cells`;
+ * where the number is not `exact`, it is told from a sample of the space. `estimatedMs` is how long that takes on
+ * all compute workers if they do nothing else. `notes` say what the sweep does in another way than it was asked to.
+ * The answer to a dry run has no `sweepId` and no `status`.
+ */
+export interface SweepAccepted {
+  readonly sweepId?: string | undefined;
+  readonly status?: "completed" | "failed" | "paused" | "queued" | "running" | "stopped" | undefined;
+  readonly cells: number;
+  readonly combinations: number;
+  /** Default: true */
+  readonly exact?: boolean | undefined;
+  readonly estimatedMs: number;
+  readonly path: "fused" | "general" | "single_runs";
+  readonly pathReason: string;
+  /** Default: [] */
+  readonly notes?: readonly string[] | undefined;
+}
+
+/** The best row so far: its cell, its value of the objective, and its swept parameters. */
+export interface SweepBest {
+  /** a whole number of up to 2^53 - 1, 0 or more */
+  readonly cell: number;
+  readonly value: number;
+  readonly parameters: { readonly [name: string]: unknown };
+}
+
+/** The answer to GetSweepStatus: the status, and `sweep`, the request with all that it left out filled in. */
+export interface SweepDetails {
+  readonly sweepId: string;
+  readonly status: "completed" | "failed" | "paused" | "queued" | "running" | "stopped";
+  readonly algorithmId: string;
+  readonly symbols: readonly string[];
+  readonly timeframe: string;
+  readonly method: "grid" | "random";
+  readonly objective: string;
+  readonly direction: "maximize" | "minimize";
+  readonly cells: number;
+  readonly of: number;
+  /** Default: true */
+  readonly exact?: boolean | undefined;
+  readonly done: number;
+  readonly failed: number;
+  readonly progressPercent: number;
+  /** Default: 0 */
+  readonly blocks?: number | undefined;
+  readonly rate?: number | undefined;
+  readonly timeLeftMs?: number | undefined;
+  /** Default: 0 */
+  readonly workMs?: number | undefined;
+  readonly best?: SweepBest | undefined;
+  readonly submitTime: number;
+  readonly startTime?: number | undefined;
+  readonly endTime?: number | undefined;
+  readonly error?: ErrorData | undefined;
+  readonly path: "fused" | "general" | "single_runs";
+  readonly pathReason: string;
+  /** Default: [] */
+  readonly notes?: readonly string[] | undefined;
+  readonly sweep: StartSweep;
+}
+
+/** The sweeps, the latest first; `count` is of all, also of those beyond the limit. */
+export interface SweepList {
+  readonly sweeps: readonly SweepStatus[];
+  readonly count: number;
+}
+
+/**
+ * The progress of a sweep, after each block of it. `cellsDone` are finished cells as columns: `cell`, the swept
+ * parameters, and `value`, that of the objective, NaN where it is undefined. A parameter that is true or false is 1
+ * or 0, and one that is text is the place of its value in the list of the space. Every `stride`th cell is named.
+ */
+export interface SweepProgress {
+  readonly sweepId: string;
+  readonly status: "completed" | "failed" | "paused" | "queued" | "running" | "stopped";
+  readonly algorithmId: string;
+  readonly symbols: readonly string[];
+  readonly timeframe: string;
+  readonly method: "grid" | "random";
+  readonly objective: string;
+  readonly direction: "maximize" | "minimize";
+  readonly cells: number;
+  readonly of: number;
+  /** Default: true */
+  readonly exact?: boolean | undefined;
+  readonly done: number;
+  readonly failed: number;
+  readonly progressPercent: number;
+  /** Default: 0 */
+  readonly blocks?: number | undefined;
+  readonly rate?: number | undefined;
+  readonly timeLeftMs?: number | undefined;
+  /** Default: 0 */
+  readonly workMs?: number | undefined;
+  readonly best?: SweepBest | undefined;
+  readonly submitTime: number;
+  readonly startTime?: number | undefined;
+  readonly endTime?: number | undefined;
+  readonly error?: ErrorData | undefined;
+  /** Default: {} */
+  readonly cellsDone?: { readonly [name: string]: Column } | undefined;
+  /** a whole number of up to 2^53 - 1, 1 or more. Default: 1 */
+  readonly stride?: number | undefined;
+}
+
+/** The data of Pause-, Resume-, Stop- and DeleteSweep and GetSweepStatus. */
+export interface SweepRef {
+  readonly sweepId: string;
+}
+
+/** The table `rows`; `matching` rows fulfil the filter, of `stored` ones. */
+export interface SweepResults {
+  readonly sweepId: string;
+  readonly stored: number;
+  readonly matching: number;
+  readonly tables: readonly TableRef[];
+}
+
+/**
+ * The status of a sweep: `done` of `of` combinations, of which `failed` ones have a reason in place of figures.
+ * `rate` is in combinations a second, and absent until some are done. `timeLeftMs` follows from it. `blocks` are
+ * being computed at this moment. `workMs` is the time that workers have spent on what is done, added up.
+ */
+export interface SweepStatus {
+  readonly sweepId: string;
+  readonly status: "completed" | "failed" | "paused" | "queued" | "running" | "stopped";
+  readonly algorithmId: string;
+  readonly symbols: readonly string[];
+  readonly timeframe: string;
+  readonly method: "grid" | "random";
+  readonly objective: string;
+  readonly direction: "maximize" | "minimize";
+  readonly cells: number;
+  readonly of: number;
+  /** Default: true */
+  readonly exact?: boolean | undefined;
+  readonly done: number;
+  readonly failed: number;
+  readonly progressPercent: number;
+  /** Default: 0 */
+  readonly blocks?: number | undefined;
+  readonly rate?: number | undefined;
+  readonly timeLeftMs?: number | undefined;
+  /** Default: 0 */
+  readonly workMs?: number | undefined;
+  readonly best?: SweepBest | undefined;
+  readonly submitTime: number;
+  readonly startTime?: number | undefined;
+  readonly endTime?: number | undefined;
+  readonly error?: ErrorData | undefined;
 }
 
 /**
@@ -1390,12 +1613,22 @@ export interface Requests {
   readonly GetPriceReplayStatus: { readonly data: PriceReplayRef; readonly answer: PriceReplayStatus };
   readonly ListPriceReplays: { readonly data: Nothing; readonly answer: PriceReplayList };
   readonly PublishPrices: { readonly data: PublishPrices; readonly answer: PublishedPrices };
+  readonly StartSweep: { readonly data: StartSweep; readonly answer: SweepAccepted };
+  readonly PauseSweep: { readonly data: SweepRef; readonly answer: SweepAccepted };
+  readonly ResumeSweep: { readonly data: SweepRef; readonly answer: SweepAccepted };
+  readonly StopSweep: { readonly data: SweepRef; readonly answer: SweepAccepted };
+  readonly GetSweepStatus: { readonly data: SweepRef; readonly answer: SweepDetails };
+  readonly ListSweeps: { readonly data: ListSweeps; readonly answer: SweepList };
+  readonly GetSweepResults: { readonly data: GetSweepResults; readonly answer: SweepResults };
+  readonly GetSweepRun: { readonly data: GetSweepRun; readonly answer: BacktestAccepted };
+  readonly DeleteSweep: { readonly data: SweepRef; readonly answer: DeletedSweep };
 }
 
 /** The data of each type of stream message. */
 export interface StreamTypes {
   readonly PriceUpdate: PriceUpdate;
   readonly BacktestProgress: BacktestProgress;
+  readonly SweepProgress: SweepProgress;
   readonly OrderUpdate: OrderUpdate;
   readonly PositionUpdate: PositionUpdate;
   readonly SystemStatus: SystemStatus;

@@ -108,6 +108,15 @@ export const REQUEST_DATA = {
   GetPriceReplayStatus: "PriceReplayRef",
   ListPriceReplays: "Nothing",
   PublishPrices: "PublishPrices",
+  StartSweep: "StartSweep",
+  PauseSweep: "SweepRef",
+  ResumeSweep: "SweepRef",
+  StopSweep: "SweepRef",
+  GetSweepStatus: "SweepRef",
+  ListSweeps: "ListSweeps",
+  GetSweepResults: "GetSweepResults",
+  GetSweepRun: "GetSweepRun",
+  DeleteSweep: "SweepRef",
 } as const;
 
 /**
@@ -202,6 +211,21 @@ export const FIELDS = {
   GetState: {
     key: "text",
   },
+  GetSweepResults: {
+    sweepId: "text",
+    sort: "text?",
+    descending: "flag?",
+    where: "text?",
+    offset: "number?",
+    limit: "number?",
+    columns: "list of text?",
+    mapped: "flag?",
+  },
+  GetSweepRun: {
+    sweepId: "text",
+    row: "number",
+    backtestId: "text?",
+  },
   Hello: {
     clientId: "text",
     clientName: "text?",
@@ -231,6 +255,10 @@ export const FIELDS = {
     limit: "number?",
   },
   ListResults: {
+    limit: "number?",
+  },
+  ListSweeps: {
+    status: "text?",
     limit: "number?",
   },
   Nothing: {
@@ -275,6 +303,23 @@ export const FIELDS = {
     barsPerSecond: "number?",
     speed: "number?",
     asFastAsRead: "flag?",
+  },
+  StartSweep: {
+    sweepId: "text?",
+    config: "BacktestConfig",
+    space: "map",
+    where: "text?",
+    method: "text?",
+    trials: "number?",
+    seed: "number?",
+    objective: "text?",
+    direction: "text?",
+    metrics: "list of text?",
+    blockSize: "number?",
+    dryRun: "flag?",
+  },
+  SweepRef: {
+    sweepId: "text",
   },
   UpdateState: {
     key: "text",

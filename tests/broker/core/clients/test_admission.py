@@ -98,7 +98,7 @@ def test_a_running_request_that_is_sent_again_takes_no_token(throttled: Link) ->
 def test_an_unknown_type_counts_as_bulk(throttled: Link) -> None:
     ann = throttled.client("ann")
     assert codes(ann, "Nonsense", {}, 2) == ["UNSUPPORTED_COMMAND", "RATE_LIMIT_EXCEEDED"]
-    assert codes(ann, "StartSweep", {}, 1) == ["RATE_LIMIT_EXCEEDED"]
+    assert codes(ann, "Nothing", {}, 1) == ["RATE_LIMIT_EXCEEDED"]
 
 
 def test_hello_takes_a_token_as_well(make_link: MakeLink) -> None:

@@ -1,0 +1,136 @@
+"""Cut a sweep into blocks: which units are left, how many a worker takes at a time, and what follows a lost worker.
+
+What is left is a list of ranges of units, from whose front blocks are taken; a block that comes back goes there again.
+A block whose worker was lost is halved, until the one unit is found that ends workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from backtestr_protocol.sweep_messages import MAX_BLOCK, SweepPathName
+
+# Seconds of work in a block: a task costs some 2 ms, and a backtest that a person starts waits for a block to end.
+BLOCK_SECONDS = 0.25
+# Of the first block, whose speed is a guess, and by how much a block may be longer than the one before it.
+FIRST_SECONDS = 0.05
+MAX_GROWTH = 4
+# Seconds of a combination and bar until they are measured, by path: measured on one core.
+USUAL_SPEED: dict[SweepPathName, float] = {"fused": 6e-9, "general": 2e-8, "single_runs": 4e-7}
+# The weight of the latest block in the measured speed.
+SMOOTHING = 0.3
+# Losses by one unit alone that do not make it the one that ends workers yet; and kills of a block before it is halved.
+MAX_LOSSES = 1
+MAX_KILLED = 3
+# A block may take so many times what was expected, and so many milliseconds at least, before it is ended with its
+# worker: it may have to compile first. A unit alone has the time limit of a backtest.
+PATIENCE = 40.0
+LEAST_LIMIT_MS = 60_000
+
+
+class Block:
+    """A range of units for one worker, and the losses of workers by it so far."""
+
+    __slots__ = ("count", "first", "killed", "losses", "reason")
+
+    def __init__(self, first: int, count: int, losses: int = 0, killed: int = 0, reason: str | None = None) -> None:
+        self.first = first
+        self.count = count
+        self.losses = losses
+        self.killed = killed
+        self.reason = reason  # for which its one unit is a failed row
+
+    def lost(self, reason: str, *, killed: bool) -> list[Block]:
+        """Return what takes its place after the loss of its worker: itself, its halves, or a row that has failed.
+
+        A kill from outside says little of the block, so it is halved only when it is killed again and again.
+        """
+        losses, kills = self.losses + (not killed), self.killed + killed
+        if self.reason is not None or (losses == 0 and kills < MAX_KILLED):
+            return [Block(self.first, self.count, losses, kills, self.reason)]
+        if self.count > 1:
+            half = self.count // 2
+            return [Block(self.first, half), Block(self.first + half, self.count - half)]
+        if losses > MAX_LOSSES or kills >= MAX_KILLED:
+            return [Block(self.first, 1, reason=f"it ended the worker that computed it: {reason}")]
+        return [Block(self.first, 1, losses, kills)]
+
+
+class BlockPlan:
+    """The blocks of one sweep of `units`: those that are left, and by worker those that are being computed."""
+
+    def __init__(self, units: int, unit_seconds: float, size: int | None) -> None:
+        """Take how long a unit takes as a rule, and the `size` of blocks if it is not to follow from the speed."""
+        self.units = units
+        self.units_left = units  # those being computed included
+        self.unit_seconds = max(unit_seconds, 1e-9)
+        self.in_flight: dict[str, Block] = {}
+        self._size = size
+        self._left: deque[Block] = deque([Block(0, units)] if units else [])
+        self._largest = max(1, min(MAX_BLOCK, round(FIRST_SECONDS / self.unit_seconds)))
+        self._is_measured = False
+
+    def has_left(self) -> bool:
+        """Return true if there is a block for a worker."""
+        return bool(self._left)
+
+    def take(self, worker_id: str) -> Block:
+        """Return the next block, for that worker."""
+        front = self._left[0]
+        size = self._size or max(1, min(self._largest, MAX_BLOCK, round(BLOCK_SECONDS / self.unit_seconds)))
+        count = min(front.count, size)
+        if count == front.count:
+            block = self._left.popleft()
+        else:
+            block = Block(front.first, count, front.losses, front.killed)
+            self._left[0] = Block(front.first + count, front.count - count, front.losses, front.killed)
+        self.in_flight[worker_id] = block
+        return block
+
+    def limit_ms(self, block: Block) -> int | None:
+        """Return how long a block may take; None for a unit alone."""
+        if block.count == 1:
+            return None
+        return max(LEAST_LIMIT_MS, round(1000 * PATIENCE * self.unit_seconds * block.count))
+
+    def finished(self, worker_id: str, seconds: float) -> None:
+        """Take the end of the block that a worker had, on which it spent so many seconds."""
+        block = self.in_flight.pop(worker_id)
+        self.units_left -= block.count
+        if block.reason is not None or seconds <= 0.0:
+            return
+        measured = max(seconds / block.count, 1e-9)
+        self.unit_seconds += (SMOOTHING if self._is_measured else 1.0) * (measured - self.unit_seconds)
+        self._is_measured = True
+        self._largest = max(self._largest, min(MAX_BLOCK, MAX_GROWTH * block.count))
+
+    def gave_back(self, worker_id: str) -> None:
+        """Take back the block of a worker that could not compute it."""
+        self._left.appendleft(self.in_flight.pop(worker_id))
+
+    def lost(self, worker_id: str, reason: str, *, killed: bool) -> None:
+        """Take the loss of a worker that had a block."""
+        self._left.extendleft(reversed(self.in_flight.pop(worker_id).lost(reason, killed=killed)))
+
+    def surveyed(self, done: Iterable[tuple[int, int]], seconds: float) -> None:
+        """Take which ranges of units, as (first, count) in order, are done: what is left is between them."""
+        assert not self.in_flight
+        self._left.clear()
+        self.units_left, at = 0, 0
+        for first, count in (*done, (self.units, 1)):
+            if at < min(first, self.units):
+                self._left.append(Block(at, min(first, self.units) - at))
+                self.units_left += self._left[-1].count
+            at = max(at, first + count)
+        if seconds > 0.0 and self.units > self.units_left:
+            self.unit_seconds = max(seconds / (self.units - self.units_left), 1e-9)
+
+    def check_invariants(self) -> None:
+        blocks = sorted((*self._left, *self.in_flight.values()), key=lambda block: block.first)
+        assert all(block.count >= 1 for block in blocks)
+        ends = [block.first + block.count for block in blocks]
+        starts = [block.first for block in blocks[1:]]
+        assert all(end <= start for end, start in zip(ends, starts, strict=False)), "a unit is left twice"
+        assert sum(block.count for block in blocks) == self.units_left, "a unit is neither done nor left"
+        assert not ends or ends[-1] <= self.units

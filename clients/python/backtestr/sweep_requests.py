@@ -1,0 +1,170 @@
+"""The part of a client that is about sweeps: started, counted before they start, found again and listed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backtestr.core.instants import Instant, as_iso
+from backtestr.core.request_encoding import with_times_as_text
+from backtestr.io.io_thread import IoThread
+from backtestr_protocol.errors import BacktestrError
+from backtestr_protocol.messages import BacktestConfig, BacktestState, TickPrice
+from backtestr_protocol.sweep_messages import (
+    Direction,
+    ListSweeps,
+    StartSweep,
+    SweepAccepted,
+    SweepDetails,
+    SweepList,
+    SweepMethod,
+    SweepRef,
+    SweepStatus,
+)
+
+from .arguments import as_symbols, wire_options
+from .python_names import in_python
+from .requester import BULK_TIMEOUT, Requester
+from .sweep import Sweep, start_sweep
+
+
+class SweepRequests:
+    """The methods of a client for sweeps."""
+
+    _ask: Requester
+    _io_thread: IoThread
+
+    def sweep(
+        self,
+        algorithm: str,
+        symbol: str | Sequence[str],
+        *,
+        timeframe: str,
+        space: Mapping[str, Any],
+        where: str | None = None,
+        objective: str = "sharpe_ratio",
+        direction: Direction = "maximize",
+        method: SweepMethod = "grid",
+        trials: int | None = None,
+        seed: int = 0,
+        metrics: Sequence[str] | None = None,
+        sweep_id: str | None = None,
+        block_size: int | None = None,
+        **config: Any,
+    ) -> Sweep:
+        """Start a sweep: a backtest for each combination of the parameters in `space`. Returns once it is accepted.
+
+        A value of `space` is a `range`, a list of values, one value, or `{"low": …, "high": …, "step": …}` with both
+        ends included. `where` is a constraint such as `"fast < slow"`. `method="random"` runs so many `trials`, which
+        `seed` selects. `objective` is the metric that is best in the direction `"maximize"` or `"minimize"`. `metrics`
+        are the figures of each row: all usual ones if None, every one for `["all"]`. All else is as for `backtest`:
+        `start`, `end`, `price`, `capital`, `commission`, `slippage`, `parameters` that are not swept, `warmup` and the
+        engine's options. The same `sweep_id` with the same arguments again gives the same sweep.
+        Raises what `backtest` raises, `ValidationError` for a metric or parameter that does not exist, and
+        `InvalidConfiguration` for an empty space, a constraint that leaves nothing, and too many combinations.
+        """
+        request = StartSweep(
+            sweep_id=sweep_id or str(uuid.uuid4()),
+            config=_config(algorithm, symbol, timeframe, **config),
+            space={name: as_axis(name, values) for name, values in space.items()},
+            where=where,
+            method=method,
+            trials=trials,
+            seed=seed,
+            objective=objective,
+            direction=direction,
+            metrics=None if metrics is None else list(metrics),
+            block_size=block_size,
+        )
+        return start_sweep(self._ask, self._io_thread, request)
+
+    def count_sweep(
+        self,
+        algorithm: str,
+        symbol: str | Sequence[str],
+        *,
+        timeframe: str,
+        space: Mapping[str, Any],
+        where: str | None = None,
+        method: SweepMethod = "grid",
+        trials: int | None = None,
+        **config: Any,
+    ) -> SweepAccepted:
+        """Check a sweep without starting it: how many combinations it has, and how long they are expected to take.
+
+        The arguments mean what they mean for `sweep`, and the errors are the same.
+        """
+        request = StartSweep(
+            config=_config(algorithm, symbol, timeframe, **config),
+            space={name: as_axis(name, values) for name, values in space.items()},
+            where=where,
+            method=method,
+            trials=trials,
+            dry_run=True,
+        )
+        try:
+            return self._ask("StartSweep", request, SweepAccepted, BULK_TIMEOUT)
+        except BacktestrError as error:
+            raise in_python(error) from None
+
+    def find_sweep(self, sweep_id: str) -> Sweep:
+        """Return the handle of a sweep that was started elsewhere or before. Raises `NotFound`."""
+        self._ask("GetSweepStatus", SweepRef(sweep_id=sweep_id), SweepDetails)
+        return Sweep(self._ask, self._io_thread, sweep_id)
+
+    def list_sweeps(self, status: BacktestState | None = None, limit: int | None = None) -> list[SweepStatus]:
+        """List the sweeps that the broker knows, the latest first, up to `limit`."""
+        return self._ask("ListSweeps", ListSweeps(status=status, limit=limit), SweepList).sweeps
+
+
+def as_axis(name: str, values: Any) -> Any:
+    """Return the values of a parameter as the wire has them. Raises `ValueError` for a range without any."""
+    if isinstance(values, range):
+        if not values:
+            raise ValueError(f"space: {name}={values!r} has no value; the end of a range is exclusive")
+        low, high = min(values[0], values[-1]), max(values[0], values[-1])
+        return {"low": low, "high": high, "step": abs(values.step)} if len(values) > 1 else [low]
+    if hasattr(values, "tolist"):  # of numpy, pandas and others
+        values = values.tolist()
+    elif hasattr(values, "to_list"):
+        values = values.to_list()
+    if isinstance(values, Mapping):
+        return dict(values)
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        return [values]
+    return list(values)
+
+
+def _config(
+    algorithm: str,
+    symbol: str | Sequence[str],
+    timeframe: str,
+    *,
+    start: Instant | None = None,
+    end: Instant | None = None,
+    price: TickPrice | None = None,
+    capital: float = 100_000.0,
+    commission: float = 0.0,
+    slippage: float = 0.0,
+    parameters: Mapping[str, Any] | None = None,
+    warmup: int | None = None,
+    **options: Any,
+) -> BacktestConfig:
+    """Return the configuration of each backtest of a sweep, which publishes nothing."""
+    symbols = as_symbols(symbol)
+    return BacktestConfig(
+        algorithm_id=algorithm,
+        symbol=symbols[0],
+        symbols=symbols if len(symbols) > 1 else [],
+        start_date=None if start is None else as_iso(start),
+        end_date=None if end is None else as_iso(end),
+        initial_capital=capital,
+        timeframe=timeframe,
+        price=price,
+        commission=commission,
+        slippage=slippage,
+        parameters=with_times_as_text(parameters or {}),
+        options=wire_options(options),
+        warmup=warmup,
+    )

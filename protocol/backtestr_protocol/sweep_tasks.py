@@ -1,0 +1,96 @@
+"""This module has the data of the tasks of sweeps, between the broker and its workers; they are not public.
+
+A sweep is cut into blocks of units. A unit of a grid is a cell. One of random trials is a draw, which is the cell that
+a seeded permutation of all cells has at that place; a draw that the constraint leaves out has no row. So a unit means
+the same in every block, on every worker and after every restart.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from .messages import BacktestId
+from .ranges import Name, NotNegative, Number, Positive, Text
+from .stream_messages import Column
+from .sweep_messages import MAX_BLOCK, StartSweep, SweepBest, SweepPathName
+
+# Ranges of finished units in the answer to a survey: with blocks in their order there are few.
+MAX_RANGES = 1_000_000
+
+
+class _Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The base of these structs."""
+
+
+class CheckedSweep(_Task, frozen=True, kw_only=True):
+    """A sweep that has passed every check, as every block of it gets it: the answer to `CheckSweep`.
+
+    `sweep` has all that the request left out filled in, and the version of its algorithm. It runs `combinations` of
+    `cells`, which are told from a sample unless `exact`, and are found in `units`. `bars` are those of all its symbols.
+    `data_version` says which bars these are: blocks on others are refused.
+    """
+
+    sweep: StartSweep
+    cells: Positive
+    combinations: NotNegative
+    exact: bool
+    units: NotNegative
+    bars: Positive
+    path: SweepPathName
+    path_reason: Text
+    data_version: Name
+    notes: list[Text] = []
+
+
+class SweepBlock(_Task, frozen=True, kw_only=True):
+    """The data of `RunBlock`: units to compute and store, every `stride`th cell of which is named in the answer.
+
+    A block with a `reason` is not computed: its rows are stored as failed for that reason.
+    """
+
+    sweep_id: BacktestId
+    checked: CheckedSweep
+    first: NotNegative
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BLOCK)]
+    stride: Positive = 1
+    limit_ms: Positive | None = None
+    reason: Text | None = None
+
+
+class BlockDone(_Task, frozen=True, kw_only=True):
+    """The answer to `RunBlock`: its rows are on disk. `seconds` were spent on them."""
+
+    first: NotNegative
+    count: NotNegative
+    rows: NotNegative
+    failed: NotNegative
+    seconds: Number
+    best: SweepBest | None = None
+    cells_done: dict[Name, Column] = {}
+
+
+class SweepSurvey(_Task, frozen=True, kw_only=True):
+    """The data of `SurveySweep`: say what is stored of it."""
+
+    sweep_id: BacktestId
+    checked: CheckedSweep
+
+
+class SurveyedSweep(_Task, frozen=True, kw_only=True):
+    """The answer to `SurveySweep`: the stored ranges of units as [first, count], in order, and what is in them."""
+
+    done: Annotated[list[tuple[NotNegative, Positive]], msgspec.Meta(max_length=MAX_RANGES)]
+    rows: NotNegative
+    failed: NotNegative
+    seconds: Number
+    best: SweepBest | None = None
+
+
+class SweepRow(_Task, frozen=True, kw_only=True):
+    """The data of `OpenSweepRun`; the answer is the checked configuration of that row's backtest."""
+
+    checked: CheckedSweep
+    row: NotNegative
+    backtest_id: BacktestId

@@ -1,0 +1,140 @@
+"""Blocks cover every unit once, whatever comes back, and shrink to the one unit that ends workers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtestr_broker.core.scheduling.sweep_blocks import (
+    BLOCK_SECONDS,
+    MAX_GROWTH,
+    MAX_KILLED,
+    MAX_LOSSES,
+    Block,
+    BlockPlan,
+)
+
+
+def test_a_block_grows_from_a_probe_to_a_quarter_of_a_second() -> None:
+    plan = BlockPlan(1_000_000, 1e-4, None)
+    sizes = []
+    for _ in range(6):
+        block = plan.take("w")
+        sizes.append(block.count)
+        plan.finished("w", 1e-4 * block.count)
+    assert sizes[0] < BLOCK_SECONDS / 1e-4
+    assert sizes[-1] == BLOCK_SECONDS / 1e-4
+    assert all(after <= MAX_GROWTH * before for before, after in pairwise(sizes))
+
+
+def test_a_size_that_was_asked_for_is_kept() -> None:
+    plan = BlockPlan(25, 1.0, 10)
+    sizes = []
+    while plan.has_left():
+        sizes.append(plan.take("w").count)
+        plan.finished("w", 100.0)
+    assert sizes == [10, 10, 5]
+
+
+def test_a_slow_unit_is_a_block_of_its_own() -> None:
+    plan = BlockPlan(10, 30.0, None)
+    block = plan.take("w")
+    assert block.count == 1
+    assert plan.limit_ms(block) is None, "a unit alone has the time of a backtest"
+
+
+def test_a_block_that_comes_back_is_the_next_one() -> None:
+    plan = BlockPlan(100, 1.0, 10)
+    first = plan.take("a")
+    plan.take("b")
+    plan.gave_back("a")
+    again = plan.take("c")
+    assert (again.first, again.count) == (first.first, first.count)
+    plan.check_invariants()
+
+
+def test_a_block_that_ends_its_worker_is_halved_until_the_unit_is_found() -> None:
+    plan = BlockPlan(64, 1e-3, 64)
+    losses, found = 0, None
+    for _ in range(200):
+        if not plan.has_left():
+            break
+        block = plan.take("w")
+        if block.reason is not None:
+            found = (block.first, block.count, block.reason)
+            plan.finished("w", 0.0)
+        elif block.first <= 37 < block.first + block.count:
+            losses += 1
+            plan.lost("w", "it crashed", killed=False)
+        else:
+            plan.finished("w", 1e-3 * block.count)
+        plan.check_invariants()
+    assert plan.units_left == 0
+    assert found is not None
+    assert found[:2] == (37, 1)
+    assert "it crashed" in found[2]
+    assert losses == 6 + 1 + MAX_LOSSES, "64 units are halved six times"
+
+
+def test_a_kill_from_outside_halves_nothing_at_first() -> None:
+    block = Block(0, 64)
+    for _ in range(MAX_KILLED - 1):
+        [block] = block.lost("killed by signal 9", killed=True)
+    assert block.count == 64
+    assert [one.count for one in block.lost("killed by signal 9", killed=True)] == [32, 32]
+
+
+STEPS = ("take", "finish", "lose", "kill", "return")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    units=st.integers(0, 500),
+    size=st.none() | st.integers(1, 70),
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 3)), max_size=80),
+)
+def test_every_unit_is_done_once_in_whatever_order(units: int, size: int | None, steps: list[tuple[str, int]]) -> None:
+    plan = BlockPlan(units, 1e-3, size)
+    done: list[int] = []
+
+    def finish(worker: str) -> None:
+        block = plan.in_flight[worker]
+        done.extend(range(block.first, block.first + block.count))
+        plan.finished(worker, 1e-3 * block.count)
+
+    for step, number in steps:
+        worker = f"w{number}"
+        at_work = worker in plan.in_flight
+        if step == "take" and not at_work and plan.has_left():
+            plan.take(worker)
+        elif step == "finish" and at_work:
+            finish(worker)
+        elif step in ("lose", "kill") and at_work:
+            plan.lost(worker, "it ended", killed=step == "kill")
+        elif step == "return" and at_work:
+            plan.gave_back(worker)
+        plan.check_invariants()
+    for worker in list(plan.in_flight):
+        finish(worker)
+    while plan.has_left():
+        plan.take("last")
+        finish("last")
+    assert sorted(done) == list(range(units))
+    assert plan.units_left == 0
+
+
+@given(done=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 30)), max_size=12))
+def test_a_survey_leaves_the_units_between(done: list[tuple[int, int]]) -> None:
+    plan = BlockPlan(100, 1e-3, 7)
+    inside = sorted((first, min(count, 100 - first)) for first, count in done)
+    plan.surveyed(inside, 1.0)
+    plan.check_invariants()
+    missing = set(range(100)) - {unit for first, count in inside for unit in range(first, first + count)}
+    left: set[int] = set()
+    while plan.has_left():
+        block = plan.take("w")
+        left |= set(range(block.first, block.first + block.count))
+        plan.finished("w", 0.01)
+    assert left == missing

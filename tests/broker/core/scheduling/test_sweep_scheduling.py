@@ -1,0 +1,282 @@
+"""Blocks of sweeps go to workers that no backtest waits for, and nothing that was finished is computed again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backtestr_broker import hooks
+from backtestr_broker.core.scheduling.task_queue import MAX_PASSED
+from backtestr_protocol import worker_channel
+from backtestr_protocol.errors import DiskUnwritable, TimeLimitExceeded
+from support.broker.clients import Client
+from support.broker.link import Link
+from support.broker.steps import start
+from support.broker.sweep_steps import UNITS, SweepWorkers, request, started
+
+S1 = {"sweepId": "s1"}
+
+
+@pytest.fixture
+def sweeping(link: Link) -> SweepWorkers:
+    return SweepWorkers(link)
+
+
+def status(client: Client, sweep_id: str = "s1") -> dict[str, Any]:
+    return dict(client.ask("GetSweepStatus", {"sweepId": sweep_id}))
+
+
+def test_a_sweep_runs_to_its_end(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    accepted = started(ann)
+    assert (accepted["status"], accepted["combinations"]) == ("queued", UNITS)
+    assert accepted["estimatedMs"] > 0
+    sweeping.run_to_end()
+    found = status(ann)
+    assert (found["status"], found["done"], found["progressPercent"]) == ("completed", UNITS, 100.0)
+    assert found["best"] == {"cell": UNITS - 1, "value": UNITS - 1.0, "parameters": {"fast": UNITS - 1}}
+    assert sorted(sweeping.rows["s1"]) == list(range(UNITS))
+    published = [payload["data"] for _, payload in link.streams["progress.s1"]]
+    assert [one["done"] for one in published] == sorted(one["done"] for one in published)
+    assert published[-1]["status"] == "completed"
+    link.core.check_invariants()
+
+
+def test_a_dry_run_counts_and_starts_nothing(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    counted = ann.ask("StartSweep", request(dryRun=True))
+    assert "sweepId" not in counted
+    assert counted["combinations"] == UNITS
+    assert ann.ask("ListSweeps", {}) == {"sweeps": [], "count": 0}
+    assert link.worker("compute-1").assigned == []
+
+
+def test_a_sweep_is_acknowledged_once_it_is_on_disk(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    with link.hold_commits():
+        message_id = ann.later("StartSweep", request())
+        assert ann.answers(message_id) == []
+        assert ann.refused("GetSweepStatus", S1)["code"] == "NOT_FOUND"
+    assert status(ann)["status"] == "running"
+
+
+def test_the_same_request_again_is_the_same_sweep(ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    assert started(ann)["status"] == "running"
+    other = ann.refused("StartSweep", request(seed=7))
+    assert other["code"] == "STATE_CONFLICT"
+    assert len(ann.ask("ListSweeps", {})["sweeps"]) == 1
+
+
+def test_sweeps_and_backtests_share_their_names(ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, "b1")
+    assert ann.refused("StartBacktest", {**request()["config"], "backtestId": "b1"})["code"] == "STATE_CONFLICT"
+    start(ann, "b2")
+    assert ann.refused("StartSweep", request("b2"))["code"] == "STATE_CONFLICT"
+
+
+def test_a_backtest_goes_ahead_of_the_next_block(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    assert worker.assigned[-1].work == "RunBlock"
+    start(ann, "b1")
+    assert worker.assigned[-1].work == "RunBlock", "the block at hand is not interrupted"
+    sweeping.do(worker)
+    assert (worker.assigned[-1].work, worker.assigned[-1].task_id) == ("RunBacktest", "b1")
+    worker.finish("b1")
+    assert worker.assigned[-1].work == "RunBlock"
+
+
+def test_backtests_without_end_leave_a_turn_to_the_sweep(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    for number in range(12):
+        start(ann, f"b{number}")
+    works = []
+    for _ in range(12):
+        if sweeping.has_task(worker):
+            sweeping.do(worker)
+        else:
+            worker.finish()
+        works.append(worker.assigned[-1].work)
+    assert works == ["RunBacktest"] * MAX_PASSED + ["RunBlock"] + ["RunBacktest"] * (11 - MAX_PASSED)
+
+
+def test_pause_resume_and_stop(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    assert ann.ask("PauseSweep", S1)["status"] == "paused"
+    sweeping.do(worker)
+    assert not sweeping.has_task(worker)
+    assert status(ann)["done"] > 0, "the block that was being computed counts"
+    assert ann.ask("PauseSweep", S1)["status"] == "paused"
+    assert ann.ask("ResumeSweep", S1)["status"] in ("queued", "running")
+    assert sweeping.has_task(worker)
+    assert ann.ask("StopSweep", S1)["status"] == "stopped"
+    before = status(ann)["done"]
+    sweeping.do(worker)
+    assert status(ann)["done"] > before
+    assert not sweeping.has_task(worker)
+    assert ann.refused("ResumeSweep", S1)["code"] == "STATE_CONFLICT"
+    assert ann.ask("StopSweep", S1)["status"] == "stopped"
+
+
+def test_a_lost_worker_costs_its_block_only(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    sweeping.do(worker)
+    lost = sweeping.block(worker)
+    done = status(ann)["done"]
+    successor = link.lose_worker(worker)
+    assert status(ann)["done"] == done
+    again = sweeping.block(successor)
+    assert again.first == lost.first
+    sweeping.run_to_end()
+    assert sorted(sweeping.rows["s1"]) == list(range(UNITS))
+
+
+def test_a_combination_that_ends_its_worker_is_a_row_with_its_reason(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    sweeping.worst = {321}
+    started(ann)
+    sweeping.run_to_end()
+    found = status(ann)
+    assert (found["status"], found["done"], found["failed"]) == ("completed", UNITS, 1)
+    failed = {unit: reason for unit, reason in sweeping.rows["s1"].items() if reason is not None}
+    assert list(failed) == [321]
+    assert "ended the worker" in str(failed[321])
+    link.core.check_invariants()
+
+
+def test_a_block_that_does_not_come_back_in_time_is_halved(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    first = sweeping.block(worker)
+    late = TimeLimitExceeded("it took too long").to_data(component="engine", timestamp=1)
+    worker.say(worker_channel.Finished(task_id=worker.task_id, outcome="failed", error=late, is_last=True))
+    successor = link.lose_worker(worker)
+    assert sweeping.block(successor).count == first.count // 2
+    assert status(ann)["status"] == "running"
+
+
+def test_a_block_that_fails_as_a_whole_fails_the_sweep_which_can_be_resumed(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    sweeping.do(worker)
+    done = status(ann)["done"]
+    worker.fail(DiskUnwritable("no space left"))
+    found = status(ann)
+    assert (found["status"], found["error"]["code"]) == ("failed", DiskUnwritable.code)
+    assert "no space left" in found["error"]["message"]
+    assert [payload["data"]["code"] for _, payload in link.streams["system.errors"]] == [DiskUnwritable.code]
+    ann.ask("ResumeSweep", S1)
+    assert status(ann)["done"] == done
+    sweeping.run_to_end()
+    assert status(ann)["status"] == "completed"
+
+
+def test_a_broker_that_was_killed_goes_on_behind_what_is_stored(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    for _ in range(3):
+        sweeping.do(worker)
+    stored = sweeping.store(worker)  # and its broker is gone before it hears of that
+    before = dict(sweeping.rows["s1"])
+    link.restart_broker()
+    again = link.client("bob")
+    worker = link.worker("compute-1")
+    assert worker.assigned[-1].work == "SurveySweep"
+    sweeping.do(worker)
+    assert status(again)["done"] == len(before) == stored.first + stored.count
+    assert sweeping.block(worker).first == stored.first + stored.count, "nothing is computed again"
+    sweeping.run_to_end()
+    assert status(again)["status"] == "completed"
+    assert status(again)["done"] == UNITS
+
+
+def test_a_paused_sweep_stays_paused_over_a_restart(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    sweeping.do(worker)
+    ann.ask("PauseSweep", S1)
+    sweeping.do(worker)
+    link.restart_broker()
+    again = link.client("bob")
+    worker = link.worker("compute-1")
+    assert status(again)["status"] == "paused"
+    assert not sweeping.has_task(worker)
+    again.ask("ResumeSweep", S1)
+    assert worker.assigned[-1].work == "SurveySweep"
+    sweeping.run_to_end()
+
+
+def test_a_completed_sweep_is_known_after_a_restart(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    sweeping.run_to_end()
+    before = status(ann)
+    link.restart_broker()
+    after = status(link.client("bob"))
+    assert {**after, "workMs": 0} == {**before, "workMs": 0}
+
+
+def test_listeners_come_and_go_while_a_block_is_computed(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    link.subscribe("late", "progress", b"progress.s1")
+    link.unsubscribe("late", "progress", b"progress.s1")
+    assert link.restarts == []
+    sweeping.run_to_end()
+
+
+def test_a_worker_that_speaks_of_a_block_as_a_backtest_is_refused(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    worker = link.worker("compute-1")
+    started(ann)
+    for speak in (worker.paused, worker.resumed, worker.lent):
+        speak()
+    assert [signal for signal, _ in link.notices].count("message_refused") == 3
+    assert link.restarts == []
+    sweeping.run_to_end()
+
+
+def test_every_signal_of_a_sweep_is_a_hook(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    sweeping.run_to_end()
+    assert {signal for signal, _ in link.notices} <= hooks.SIGNALS.keys()
+    changes = [facts["status"] for signal, facts in link.notices if signal == "sweep_changed"]
+    assert changes == ["queued", "running", "completed"]
+
+
+def test_a_row_is_started_as_a_backtest(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    ann.ask("PauseSweep", S1)
+    opened = ann.ask("GetSweepRun", {"sweepId": "s1", "row": 4, "backtestId": "row4"})
+    assert opened == {"backtestId": "row4", "status": "queued"}
+    assert ann.ask("GetBacktestStatus", {"backtestId": "row4"})["status"] == "queued"
+
+
+def test_a_sweep_is_deleted_once_it_has_ended(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann)
+    assert ann.refused("DeleteSweep", S1)["code"] == "STATE_CONFLICT"
+    sweeping.run_to_end()
+    assert ann.ask("DeleteSweep", S1)["sweepId"] == "s1"
+    assert ann.refused("GetSweepStatus", S1)["code"] == "NOT_FOUND"
+    link.core.check_invariants()
+    link.restart_broker()
+    assert link.client("bob").ask("ListSweeps", {})["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"confg": {}}, "$.confg"),
+        ({"config": {**request()["config"], "symbl": "X"}}, "$.config.symbl"),
+        ({"config": {**request()["config"], "backtestId": "b"}}, "$.config.backtestId"),
+    ],
+)
+def test_a_wrong_field_is_named(ann: Client, sweeping: SweepWorkers, changes: dict[str, Any], path: str) -> None:
+    error = ann.refused("StartSweep", request(**changes))
+    assert (error["code"], error["details"]["path"]) == ("VALIDATION_ERROR", path)

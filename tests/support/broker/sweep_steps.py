@@ -1,0 +1,164 @@
+"""Sweeps for tests of the core: checked ones, and workers that store rows where the next broker finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from backtestr_protocol import worker_channel
+from backtestr_protocol.codec import decode, encode
+from backtestr_protocol.messages import BacktestConfig
+from backtestr_protocol.sweep_messages import StartSweep, SweepBest
+from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepSurvey
+from support.broker.clients import Client
+from support.broker.link import Link, Worker, config
+from support.protocol.independent import Fields
+
+UNITS = 1_000
+# So that the first block, of a guessed speed, has 25 units.
+BARS = 100_000
+# The seconds of a unit that scripted workers tell: a block of 250 ms has 50.
+UNIT_SECONDS = 0.005
+
+_start = msgspec.msgpack.Decoder(StartSweep)
+_block = msgspec.msgpack.Decoder(SweepBlock)
+_survey = msgspec.msgpack.Decoder(SweepSurvey)
+
+# By sweep and unit, the reason of a failed row, or None: what workers have stored.
+Rows = dict[str, dict[int, str | None]]
+
+
+def request(sweep_id: str | None = "s1", **changes: Any) -> Fields:
+    """Return a StartSweep as a client sends it."""
+    named = {} if sweep_id is None else {"sweepId": sweep_id}
+    space = {"fast": {"low": 1, "high": UNITS, "step": 1}}
+    return {**named, "config": config(), "space": space, "objective": "sharpe_ratio", **changes}
+
+
+def checked(data: bytes, units: int = UNITS) -> bytes:
+    """Return what an interactive worker makes of a request."""
+    sweep = decode(_start, data)
+    return encode(
+        CheckedSweep(
+            sweep=sweep,
+            cells=units,
+            combinations=units,
+            exact=True,
+            units=units,
+            bars=BARS,
+            path="general",
+            path_reason="it is a test",
+            data_version="bars",
+        )
+    )
+
+
+class SweepWorkers:
+    """The answers of workers to the tasks of sweeps, and the rows that they have stored: `rows` outlives a broker."""
+
+    def __init__(self, link: Link, units: int = UNITS) -> None:
+        self.link = link
+        self.units = units
+        self.rows: Rows = {}
+        self.worst: set[int] = set()  # units that end their worker
+        plain = link.answer_to
+
+        def answer_to(work: worker_channel.Work, data: bytes) -> bytes:
+            match work:
+                case "CheckSweep":
+                    return checked(data, units)
+                case "OpenSweepRun":
+                    asked = msgspec.msgpack.decode(data)
+                    opened = {**asked["checked"]["sweep"]["config"], "backtestId": asked["backtestId"]}
+                    return encode(msgspec.convert(opened, BacktestConfig))
+                case "DeleteSweep":
+                    sweep_id = msgspec.msgpack.decode(data)["sweepId"]
+                    return encode({"sweepId": sweep_id, "freedBytes": len(self.rows.pop(sweep_id, {}))})
+                case _:
+                    return plain(work, data)
+
+        link.answer_to = answer_to  # type: ignore[method-assign]
+
+    def block(self, worker: Worker) -> SweepBlock:
+        """Return the block that the worker was assigned last."""
+        message, payload = worker.received[-1]
+        assert isinstance(message, worker_channel.Assign)
+        assert message.work == "RunBlock"
+        return decode(_block, payload[0])
+
+    def has_task(self, worker: Worker) -> bool:
+        """Return true if the worker is at a task of a sweep."""
+        task_id = self.link.core.scheduler.workers.get(worker.worker_id).task_id
+        return task_id is not None and task_id.startswith("sweep:")
+
+    def store(self, worker: Worker) -> SweepBlock:
+        """Store the rows of the worker's block, and say nothing yet."""
+        block = self.block(worker)
+        rows = self.rows.setdefault(block.sweep_id, {})
+        for unit in range(block.first, block.first + block.count):
+            assert block.reason is not None or unit not in self.worst, "it would have ended"
+            rows[unit] = block.reason
+        return block
+
+    def do(self, worker: Worker) -> None:
+        """Do the task of a sweep that the worker was assigned, or end with it."""
+        message, payload = worker.received[-1]
+        assert isinstance(message, worker_channel.Assign)
+        if message.work == "SurveySweep":
+            asked = decode(_survey, payload[0])
+            worker.finish(message.task_id, data=encode(self.survey(asked.sweep_id)))
+            return
+        block = self.block(worker)
+        units = range(block.first, block.first + block.count)
+        if block.reason is None and not self.worst.isdisjoint(units):
+            self.link.lose_worker(worker)
+            return
+        self.store(worker)
+        failed = len(units) if block.reason is not None else 0
+        best = None if failed else SweepBest(cell=units[-1], value=float(units[-1]), parameters={"fast": units[-1]})
+        done = BlockDone(
+            first=block.first,
+            count=block.count,
+            rows=len(units),
+            failed=failed,
+            seconds=UNIT_SECONDS * len(units),
+            best=best,
+        )
+        worker.finish(message.task_id, data=encode(done))
+
+    def survey(self, sweep_id: str) -> SurveyedSweep:
+        """Return what is stored of a sweep."""
+        rows = self.rows.get(sweep_id, {})
+        ranges: list[tuple[int, int]] = []
+        for unit in sorted(rows):
+            if ranges and sum(ranges[-1]) == unit:
+                ranges[-1] = ranges[-1][0], ranges[-1][1] + 1
+            else:
+                ranges.append((unit, 1))
+        good = [unit for unit, reason in rows.items() if reason is None]
+        best = None
+        if good:
+            best = SweepBest(cell=max(good), value=float(max(good)), parameters={"fast": max(good)})
+        failed = len(rows) - len(good)
+        return SurveyedSweep(done=ranges, rows=len(rows), failed=failed, seconds=UNIT_SECONDS * len(rows), best=best)
+
+    def run_to_end(self, sweep_id: str = "s1", most: int = 10_000) -> None:
+        """Have all workers do their tasks until the sweep has ended."""
+        sweep = self.link.core.scheduler.sweeping.sweeps.get(sweep_id)
+        for _ in range(most):
+            busy = [one for one in self.link.workers.values() if one.kind == "compute" and self.has_task(one)]
+            if sweep.ended:
+                return
+            assert busy, f"no worker is at work, and the sweep is {sweep.status}"
+            for worker in busy:
+                if self.has_task(worker):
+                    self.link.advance(0.1)
+                    self.do(worker)
+        raise AssertionError(f"the sweep has not ended: {sweep.status}")
+
+
+def started(client: Client, sweep_id: str = "s1", **changes: Any) -> Mapping[str, Any]:
+    """Start a sweep, and return the answer."""
+    return client.ask("StartSweep", request(sweep_id, **changes))

@@ -9,28 +9,43 @@ TS := clients/typescript
 NODE := $(VENV)/.node
 NODE_MODULES := $(TS)/node_modules/.package-lock.json
 IN_TS := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(TS) --silent
+# The app: the page, and Electron around it (docs/electron.md).
+APP := clients/app
+APP_MODULES := $(APP)/node_modules/.package-lock.json
+PAGE := clients/python/backtestr/ui/page/index.html
+IN_APP := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(APP) --silent
+ELECTRON := $(APP)/electron
+ELECTRON_MODULES := $(ELECTRON)/node_modules/.package-lock.json
+IN_ELECTRON := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(ELECTRON) --silent
 IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup compiled run-broker test test-python test-ts test-compiled lint lint-python lint-ts
+.PHONY: help setup compiled run-broker test test-python test-whole test-modules test-pure test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
-.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node
+.PHONY: ui run-ui run-app test-app test-browser lint-app types-app
+.PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel bench-ui
 .PHONY: bench-engine bench-sweep bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
-	@echo "make test          run the tests: those in Python, in pure Python, and those of the TypeScript client"
-	@echo "make test-python   the first of them alone, make test-ts the others"
+	@echo "make test          run the tests: those of the TypeScript client and of the app, and those in Python"
+	@echo "make test-python   the last of them: make test-whole with brokers and workers, make test-modules of single modules"
+	@echo "make test-ts       those of the TypeScript client alone, make test-pure all those in Python in pure Python"
+	@echo "make run-ui        build the app, start a broker if none is running, and open the app in a browser; make ui builds it alone"
+	@echo "make run-app       start the app in Electron, or say how to get Electron's binary; make test-app tests it and the page"
+	@echo "make test-browser  try the page in chromium before a real broker"
 	@echo "make build-ts      build the package of the TypeScript client, in clients/typescript/dist"
 	@echo "make compiled      compile the hot modules again after an edit, which has made them pure Python (docs/decisions/0049)"
-	@echo "make test-compiled run the integration and property tests with what is compiled"
+	@echo "make test-compiled run the tests of properties and codecs with what is compiled"
 	@echo "make lint types    what .ci/run checks besides"
 	@echo "make bench         what everything costs beside its floor, in one table (benchmarks/README.md); ten minutes"
 	@echo "make bench-rtt     round trips beside a raw pyzmq echo, NATS and Jupyter"
 	@echo "make parity        the presets beside vectorbt and backtesting.py, the metrics beside empyrical"
 	@echo "make bench-node    the TypeScript client: round trips, a million prices, a long result, its import and size"
+	@echo "make bench-tunnel  the server of backtestr ui: round trips and a million prices through its tunnel, its start"
+	@echo "make bench-ui      the app in chromium: first screen, a million bars, candles with fills, a thousand updates a second"
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-sweep   thousands of combinations beside vectorbt on one core, and the memory they take"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
@@ -47,7 +62,7 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py protocol/build_exten
 		{ echo "backtestr needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[broker,engine,ui,dev]'
 	$(BIN)/python -m backtestr --version
 	@$(BIN)/python compile_hot_modules.py & compiling=$$!; $(BIN)/python -m backtestr_engine --warm && wait $$compiling
 	@touch $@
@@ -69,7 +84,7 @@ $(NODE_MODULES): $(TS)/package.json $(TS)/package-lock.json $(NODE)
 	$(IN_TS) ci --ignore-scripts
 	@touch $@
 
-test: test-ts test-python
+test: test-ts test-app test-whole test-modules
 
 # All of them with the coverage of the core, or some: make test-ts TS_ARGS=tests/core
 test-ts: setup $(NODE_MODULES)
@@ -82,19 +97,75 @@ $(TS)/dist/index.mjs: $(NODE_MODULES) $(TS)/tsdown.config.ts $(shell find $(TS)/
 	@$(IN_TS) run build > /dev/null
 	@touch $@
 
-# In pure Python: tests of single modules replace parts of them, which a compiled module does not see.
-# In three processes, since many tests wait for a broker. Those that share one run in one of them, and all others one by one.
-test-python: setup build-ts
-	BACKTESTR_PURE=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(ARGS)
+# In the versions of their lock files, and without running their scripts.
+$(APP_MODULES): $(APP)/package.json $(APP)/package-lock.json | $(TS)/dist/index.mjs
+	$(IN_APP) ci --ignore-scripts
+	@touch $@
 
-# The tests of the whole, and those that compare what is compiled with its twin in Python.
-COMPILED_TESTS := tests/integration tests/properties tests/protocol/wire tests/protocol/test_zmq_frames.py \
-	tests/protocol/test_compiled_modules.py
+# The page that `backtestr ui` serves, and that a wheel carries if it is there (docs/app.md).
+ui: $(PAGE)
 
+$(PAGE): $(APP_MODULES) $(TS)/dist/index.mjs $(APP)/vite.config.ts $(shell find $(APP)/renderer -type f)
+	@$(IN_APP) run build > /dev/null
+	@touch $@
+
+# With options: make run-ui ARGS='--port 8000 --no-browser'
+run-ui: setup ui
+	@exec $(BIN)/python -m backtestr ui --start $(ARGS)
+
+$(ELECTRON_MODULES): $(ELECTRON)/package.json $(ELECTRON)/package-lock.json | $(APP_MODULES)
+	$(IN_ELECTRON) ci --ignore-scripts
+	@touch $@
+
+# It looks for Electron's binary first, which npm's package does not contain.
+run-app: setup $(ELECTRON_MODULES)
+	@$(IN_ELECTRON) start -- --check
+	@$(IN_ELECTRON) run build > /dev/null
+	@$(IN_ELECTRON) start
+
+# The page's modules and those of Electron's processes; the app in a real Electron where BACKTESTR_ELECTRON names one.
+test-app: setup $(ELECTRON_MODULES)
+	$(IN_APP) run test
+	$(IN_ELECTRON) run test
+
+# The page in a real browser before a real broker (clients/app/tests/browser); APP_ARGS names files or, with -t, tests.
+test-browser: setup ui
+	$(IN_APP) run test:browser -- $(APP_ARGS)
+
+lint-app: $(ELECTRON_MODULES)
+	$(IN_APP) run lint
+	$(IN_ELECTRON) run lint
+
+types-app: $(ELECTRON_MODULES)
+	$(IN_APP) run types
+	$(IN_ELECTRON) run types
+
+# Tests of modules run in pure Python: they replace parts of modules, which a compiled caller does not see. Those of the
+# whole run with what is compiled, as users run it, and in pure Python where there is no C compiler; one file of them runs
+# so everywhere. All in three processes, since many wait for a broker: those that share one run in one of them.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10
+COMPILED := $(if $(shell command -v cc),compiled)
+OF_MODULES := $(filter-out tests/integration/ tests/support/ tests/__pycache__/,$(wildcard tests/*/)) tests/test_layout.py
+IN_BOTH := tests/integration/test_end_to_end.py
+
+test-python: test-whole test-modules
+
+test-whole: setup $(COMPILED) build-ts
+	BACKTESTR_PURE=$(if $(COMPILED),0,1) $(PYTEST) tests/integration $(ARGS)
+
+test-modules: setup build-ts
+	BACKTESTR_PURE=1 $(PYTEST) $(OF_MODULES) $(IN_BOTH) $(ARGS)
+
+# Everything in pure Python, as on a machine without a compiler.
+test-pure: setup build-ts
+	BACKTESTR_PURE=1 $(PYTEST) $(ARGS)
+
+# The tests that compare what is compiled with its twin in Python, and the laws of both.
 test-compiled: compiled build-ts
-	BACKTESTR_PURE=0 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10 $(COMPILED_TESTS) $(ARGS)
+	BACKTESTR_PURE=0 $(PYTEST) tests/properties tests/protocol/wire tests/protocol/test_zmq_frames.py \
+		tests/protocol/test_compiled_modules.py $(ARGS)
 
-lint: lint-python lint-ts
+lint: lint-python lint-ts lint-app
 
 lint-python: setup
 	$(BIN)/ruff check .
@@ -103,7 +174,7 @@ lint-python: setup
 lint-ts: $(NODE_MODULES)
 	$(IN_TS) run lint
 
-types: types-python types-ts
+types: types-python types-ts types-app
 
 types-python: setup
 	$(BIN)/mypy
@@ -143,6 +214,12 @@ bench-growth: setup
 
 bench-node: setup build-ts
 	$(BIN)/python benchmarks/node_client.py $(ARGS)
+
+bench-tunnel: setup build-ts
+	$(BIN)/python benchmarks/ui_tunnel.py $(ARGS)
+
+bench-ui: setup ui
+	@$(IN_APP) run bench
 
 # The lines about vectorbt need the extra `bench`: pip install -c constraints.txt -e '.[bench]'
 bench-engine: setup
@@ -191,3 +268,4 @@ clean:
 	rm -rf protocol/backtestr_protocol/wire/*.so protocol/backtestr_protocol/compiled
 	find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +
 	rm -rf examples/zeromqjs/node_modules $(TS)/node_modules $(TS)/dist $(TS)/coverage
+	rm -rf $(dir $(PAGE)) $(APP)/node_modules $(ELECTRON)/node_modules $(ELECTRON)/out $(ELECTRON)/packed

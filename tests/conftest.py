@@ -1,7 +1,8 @@
 """Settings of every test: Hypothesis does not time examples, since a busy machine is no defect.
 
 Tests run in pure Python, also those parts that other processes execute, unless `BACKTESTR_PURE=0` asks for the compiled
-modules. Then a test of what is not compiled would say nothing, so without them no test runs.
+modules, as the Makefile does for those of the whole. Then a test of what is not compiled would say nothing, so without
+them no test runs.
 
 What pytest has collected stays to the end: the collector looks at it no more, and rarely at the rest, which takes a
 twelfth of the processor time.

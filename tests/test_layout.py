@@ -88,6 +88,11 @@ COVERED_BY = {
     "engine/worker/file_reader": "tests/engine/worker/test_child_tasks.py",
     "engine/worker/source_inspector": "tests/engine/worker/test_child_tasks.py",
     "client/__main__": "tests/integration/test_command_line.py",
+    "client/cli/entry": "tests/client/cli/test_ui_command.py",
+    "client/cli/exit_codes": "tests/client/cli/test_console.py",
+    "client/ui/io/broker_link": "tests/integration/test_ui.py",
+    "client/ui/io/server": "tests/integration/test_ui.py",
+    "client/ui/io/tunnel": "tests/integration/test_ui.py",
     "client/io/forks": "tests/client/io/test_io_thread_faults.py",
     "client/embedded_broker": "tests/integration/test_embedded.py",
 }

@@ -58,6 +58,7 @@ backtestr {version} is serving. Ctrl-C stops it.
   data              {series}
 {keys}
 In a second terminal:
+  {app}the app, in a browser
   {backtestr} data                                       what there is to test on
   {backtestr} backtest sma_cross SYNTH --timeframe 1m    a first backtest
   {backtestr} import FILE.csv --symbol NAME              your own bars
@@ -66,6 +67,8 @@ In Python:
   import backtestr; client = backtestr.connect()
 """
 
+# Characters from the command's name to what is said of it.
+_WIDTH = 44
 
 _SHOWN_SERIES = 6
 # The seconds that welcome and farewell wait for a reader, so that they stand in the right place among the log's lines.
@@ -220,6 +223,7 @@ def _serve_once(
                 series=_listing(series),
                 keys=_keys_line(allow_list),
                 backtestr=_command(),
+                app=_app_command().ljust(len(_command()) + _WIDTH),
             ),
             flush=True,
         )
@@ -288,6 +292,11 @@ def _command() -> str:
         return "backtestr"
     beside = Path(sys.executable).with_name("backtestr")
     return str(beside) if beside.exists() else f"{sys.executable} -m backtestr"
+
+
+def _app_command() -> str:
+    """Return the command that opens the app: in a checkout one that builds the page first."""
+    return "make run-ui" if (Path(__file__).parents[2] / "clients" / "app").is_dir() else f"{_command()} ui"
 
 
 if __name__ == "__main__":

@@ -239,6 +239,7 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
 
     Only a registered algorithm has `look_ahead` and `registered_time`; others are not checked. `warmup` is the number
     of bars before a start that it declares to need with its default parameters; absent if it declares nothing.
+    `requires` has the relations between parameters that it requires, such as `fast < slow`.
     """
 
     algorithm_id: Text
@@ -246,6 +247,7 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     version: Text
     description: Text
     parameters: Annotated[list[ParameterInfo], msgspec.Meta(max_length=MAX_PARAMETERS)]
+    requires: list[Text] = []
     across: bool = False
     origin: Origin | None = None
     look_ahead: LookAhead | None = None

@@ -1,8 +1,9 @@
 """This program generates the TypeScript of the contracts: `python -m backtestr_protocol.typescript [--check]`.
 
-It writes two files for the TypeScript client. `contracts.ts` has every struct on the wire as an interface, and the data
-of each request and topic by name. `protocol.ts` has the constants: versions, topics, and the errors with their recovery
-actions. Both are made of the JSON Schema (`schema.py`).
+It writes three files for the TypeScript client. `contracts.ts` has every struct on the wire as an interface, and the
+data of each request and topic by name. `protocol.ts` has the constants: versions, topics, and the errors with their
+recovery actions. Both are made of the JSON Schema (`schema.py`). `metrics.ts` has the definition of every metric
+(`metric_definitions.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from . import PROTOCOL_VERSION, SCHEMA_VERSION, __version__
 from .messages import MAX_LENDING
+from .metric_definitions import metric_definitions, symbols_text
 from .schema import contracts, index, write_or_check
 
 _DIRECTORY = Path(__file__).parents[2] / "clients" / "typescript" / "src" / "generated"
@@ -31,7 +33,7 @@ _SCALARS = {"string": "string", "integer": "number", "number": "number", "boolea
 
 def rendered() -> dict[str, str]:
     """Return the text of each file, by file name."""
-    return {"contracts.ts": _contracts_file(), "protocol.ts": _protocol_file()}
+    return {"contracts.ts": _contracts_file(), "metrics.ts": _metrics_file(), "protocol.ts": _protocol_file()}
 
 
 def main(arguments: list[str]) -> int:
@@ -183,6 +185,48 @@ def _protocol_file() -> str:
         "",
         *_comment("Each error code with its severity and what may help.", ""),
         f"export const ERRORS = {_value(listed['errors'])} as const;",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics_file() -> str:
+    definitions = [
+        {
+            "name": one.wire_name,
+            "label": one.label,
+            "group": one.group,
+            "unit": one.unit,
+            "formula": one.formula,
+            "source": one.source,
+            **({"dailyGeometric": one.daily_geometric} if one.daily_geometric else {}),
+        }
+        for one in metric_definitions()
+    ]
+    lines = [
+        _HEADER,
+        *_comment("The unit of a metric. A fraction of 0.25 is 25 %; money is in the account's currency.", ""),
+        f"export type MetricUnit = {' | '.join(dict.fromkeys(_literal(one['unit']) for one in definitions))};",
+        "",
+        *_comment(
+            "The definition of a metric. `name` is that on the wire, a field of `Metrics`. `dailyGeometric` is the "
+            "formula under `statistics: daily_geometric`, where it is another.",
+            "",
+        ),
+        "export interface MetricDefinition {",
+        "  readonly name: string;",
+        "  readonly label: string;",
+        "  readonly group: string;",
+        "  readonly unit: MetricUnit;",
+        "  readonly formula: string;",
+        "  readonly source: string;",
+        "  readonly dailyGeometric?: string;",
+        "}",
+        "",
+        *_comment("What the letters of the formulas mean.", ""),
+        f"export const METRIC_SYMBOLS = {_literal(symbols_text())};",
+        "",
+        *_comment("The definition of every metric, in the order in which groups of them are shown.", ""),
+        f"export const METRIC_DEFINITIONS: readonly MetricDefinition[] = {_value(definitions)};",
     ]
     return "\n".join(lines) + "\n"
 

@@ -140,7 +140,7 @@ def test_ctrl_c_stops_the_backtest_and_keeps_its_simulated_bars(slow_broker: Run
         raw_client.hello()
         started = raw_client.subscribe("system", "system.backtests")
         watching = subprocess.Popen(
-            [sys.executable, "-c", "from backtestr.cli.app import main; main()", *SLOW_BACKTEST],
+            [sys.executable, "-c", "from backtestr.cli.entry import main; main()", *SLOW_BACKTEST],
             env=slow_broker.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -166,7 +166,7 @@ def test_a_detached_backtest_continues_by_itself(runner: CliRunner, raw_client: 
 
 
 def test_run_passes_its_arguments_to_the_broker() -> None:
-    command = [sys.executable, "-c", "from backtestr.cli.app import main; main()", "run", "--version"]
+    command = [sys.executable, "-c", "from backtestr.cli.entry import main; main()", "run", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"backtestr {backtestr.__version__} ({BUILD})\n"
 

@@ -53,7 +53,7 @@ def folder(broker: RunningBroker) -> KeyFolder:
 
 def keys(broker: RunningBroker, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `backtestr keys …` on the broker's machine."""
-    command = [sys.executable, "-c", "from backtestr.cli.app import main; main()", "keys", *arguments]
+    command = [sys.executable, "-c", "from backtestr.cli.entry import main; main()", "keys", *arguments]
     return subprocess.run(command, env=broker.environment, capture_output=True, text=True, timeout=60)
 
 

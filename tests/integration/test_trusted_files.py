@@ -108,7 +108,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize(
     ("module", "arguments", "code"),
-    [("backtestr_broker.__main__", [], 1), ("backtestr.cli.app", ["status"], EXIT_NO_BROKER)],
+    [("backtestr_broker.__main__", [], 1), ("backtestr.cli.entry", ["status"], EXIT_NO_BROKER)],
 )
 def test_without_a_safe_runtime_directory_broker_and_commands_say_one_sentence(
     module: str, arguments: list[str], code: int

@@ -10,6 +10,7 @@ import pytest
 
 from backtestr_protocol import __version__, schema, topics, typescript
 from backtestr_protocol.message_types import REQUESTS, STREAMED, TOPIC_TYPES
+from backtestr_protocol.metric_definitions import metric_definitions
 
 DIRECTORY = Path(__file__).parents[2] / "clients" / "typescript" / "src" / "generated"
 
@@ -38,6 +39,9 @@ def test_every_contract_request_topic_and_error_is_there() -> None:
     for code in schema.index()["errors"]:
         assert f"\n  {code}: {{" in files["protocol.ts"]
     assert f'VERSION = "{__version__}"' in files["protocol.ts"]
+    for metric in metric_definitions():
+        assert f'    name: "{metric.wire_name}",\n    label: "{metric.label}",' in files["metrics.ts"]
+        assert metric.wire_name in schema.contracts()["$defs"]["Metrics"]["properties"]
 
 
 def test_every_topic_class_has_a_type_that_can_be_streamed() -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from backtestr.cli.app import main
+from backtestr.cli.entry import main
 
 main()

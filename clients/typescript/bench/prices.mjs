@@ -1,15 +1,17 @@
 /**
  * A million prices of each topic of a tape, read as maps or as columns: `node prices.mjs FILE FORM:TOPIC…`. Prints JSON.
+ * A link of `backtestr ui` in the place of the connection file has them come through its tunnel.
  *
  * The time is from the first price that the program is given to the last. A timer that is always due runs beside it: its
  * largest gap is how long anything else in the process had to wait.
  */
 
 import { connect } from "@backtestr/client";
+import { connectThrough } from "./browser.mjs";
 
 const PRICES = 1_000_000;
 const [file, ...topics] = process.argv.slice(2);
-const client = await connect({ connectionFile: file });
+const client = file.startsWith("http") ? await connectThrough(file) : await connect({ connectionFile: file });
 
 async function maps(subscription) {
   let [count, began] = [0, 0];

@@ -577,13 +577,14 @@ export class Client {
 }
 
 /**
- * Connects to a broker through a transport, and resolves with a client once a session is open. Raises `NetworkError` if
+ * Connects to a broker through a transport, and resolves with a client once a session is open, or at once with
+ * `waitForBroker: false`. Raises `NetworkError` if
  * there is no broker within `timeoutMs`, and `AuthenticationError` if it does not take this client's key.
  */
 export async function createClient(transport: Transport, options: ClientOptions = {}): Promise<Client> {
   const client = new Client(transport, options);
   try {
-    await client.opened({ timeoutMs: options.timeoutMs });
+    if (options.waitForBroker !== false) await client.opened({ timeoutMs: options.timeoutMs });
     return client;
   } catch (error) {
     await client.close();

@@ -26,7 +26,7 @@ function randomId(): string {
 }
 
 /** Resolves in the next turn of the event loop: by setImmediate where there is one, else by a message to ourselves. */
-function nextTurn(): Promise<void> {
+export function nextTurn(): Promise<void> {
   if (typeof setImmediate === "function") return new Promise((resolve) => setImmediate(resolve));
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();

@@ -29,6 +29,12 @@ export type { Filters } from "./core/update-filter.js";
 export type { Update } from "./core/updates.js";
 export type { ClientEvents, Errors } from "./events.js";
 export type * from "./generated/contracts.js";
+export {
+  METRIC_DEFINITIONS,
+  METRIC_SYMBOLS,
+  type MetricDefinition,
+  type MetricUnit,
+} from "./generated/metrics.js";
 export { PROTOCOL_VERSION, VERSION } from "./generated/protocol.js";
 export type * from "./options.js";
 export { PriceBatch } from "./price-batch.js";

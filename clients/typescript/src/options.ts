@@ -21,6 +21,11 @@ export interface ClientOptions {
   readonly clientName?: string | undefined;
   /** Milliseconds in which a broker must be there and answer; 5,000 by default. */
   readonly timeoutMs?: number | undefined;
+  /**
+   * With false the client is given at once, `connecting`, and keeps trying however long there is no broker. Requests wait
+   * for it, and raise `NetworkError` when their time is up. By default connecting fails after `timeoutMs`.
+   */
+  readonly waitForBroker?: boolean | undefined;
   /** Milliseconds that ordinary requests may take; 30,000 by default. Those about whole files have 600,000. */
   readonly requestTimeoutMs?: number | undefined;
   /** The policy of retries, if not the defaults. */

@@ -13,6 +13,10 @@ import { webSocketTransport } from "./transports/websocket.js";
 export * from "./exports.js";
 export { type Port, portTransport } from "./transports/port.js";
 export { webSocketTransport } from "./transports/websocket.js";
+export { RemoteClient, type RemoteResults } from "./worker/remote.js";
+export { RemoteState } from "./worker/remote-state.js";
+export { RemoteStream } from "./worker/remote-stream.js";
+export { type ServeOptions, serveClient } from "./worker/serve.js";
 
 /**
  * Connects through a MessagePort, at whose other end `servePort` was called in a process that can reach the broker.

@@ -27,7 +27,17 @@ export const IMPORTING = [
   "symbolColumn",
   "timeoutMs",
 ];
-const OF_CLIENTS = ["clientId", "clientName", "timeoutMs", "requestTimeoutMs", "recovery", "decompress", "clock"];
+/** The options of a client. */
+export const OF_CLIENTS = [
+  "clientId",
+  "clientName",
+  "timeoutMs",
+  "waitForBroker",
+  "requestTimeoutMs",
+  "recovery",
+  "decompress",
+  "clock",
+];
 
 /** Raises a `TypeError` for options of a client that are unknown or of a wrong type. */
 export function checkClientOptions(options: ClientOptions): void {
@@ -39,6 +49,10 @@ export function checkClientOptions(options: ClientOptions): void {
     }
   }
   if (options.timeoutMs !== undefined) asSeconds(options.timeoutMs, "timeoutMs");
+  const { waitForBroker } = options;
+  if (waitForBroker !== undefined && typeof waitForBroker !== "boolean") {
+    throw new TypeError(`waitForBroker: expected true or false; ${shown(waitForBroker)} came`);
+  }
 }
 
 /** Returns what is tested, and on which bars, as the wire has it. */

@@ -60,10 +60,12 @@ export class SharedState {
   readonly #sleeps = new Set<() => void>();
   readonly #turns = new Map<string, Promise<unknown>>(); // updates of one key are made in turn
   #following: Promise<void> | null = null;
+  #readying: Promise<void> | null = null;
   #subscription: readonly [number, Mailbox] | null = null;
   #isReady = false;
   #fault: Error | null = null;
   #forget: () => void = () => undefined;
+  #ended: (fault: Error) => void = () => undefined;
 
   /** Called by the client: see `Client.sharedState`. */
   constructor(context: Context, prefix: string, resolvers: { readonly [prefix: string]: Resolver }) {
@@ -79,6 +81,14 @@ export class SharedState {
     if (this.#fault !== null) return Promise.reject(this.#fault);
     this.#following ??= this.#begin();
     return this.#following;
+  }
+
+  /** Resolves once the first snapshot has come, however long the broker is away. Raises what will not pass. */
+  readyAtLast(): Promise<void> {
+    this.#readying ??= this.#readyAtLast().finally(() => {
+      this.#readying = null;
+    });
+    return this.#readying;
   }
 
   /** Returns a key's value, undefined where there is none; waits for the first snapshot. */
@@ -131,7 +141,7 @@ export class SharedState {
     const watcher: Watcher = { key, callback, isStarted: false };
     this.#watchers.add(watcher);
     if (this.#isReady) this.#start(watcher);
-    else void this.#readyAtLast();
+    else this.readyAtLast().catch(() => undefined); // it is among the client's errors
     return () => {
       this.#watchers.delete(watcher);
     };
@@ -188,6 +198,12 @@ export class SharedState {
     }
   }
 
+  /** Calls `ended` once the broker is followed no more, with the reason: a closed client, or a key that is denied. */
+  whenEnded(ended: (fault: Error) => void): void {
+    if (this.#fault === null) this.#ended = ended;
+    else ended(this.#fault);
+  }
+
   /** Follows the broker no more. Reads and writes raise a `ClosedError` from then on. */
   close(): void {
     this.#end(new ClosedError(`the shared state ${this.prefix}* is closed`));
@@ -214,13 +230,13 @@ export class SharedState {
     void this.#follow(this.#subscription[1]);
   }
 
-  /** Tries to follow the broker until that succeeds, or will never. */
   async #readyAtLast(): Promise<void> {
-    for (let attempt = 1; this.#fault === null && !this.#isReady; attempt += 1) {
+    for (let attempt = 1; ; attempt += 1) {
       try {
         await this.ready();
+        return;
       } catch (error) {
-        if (!(error instanceof BacktestrError && error.retriable)) return; // it is among the client's errors
+        if (this.#fault !== null || !(error instanceof BacktestrError && error.retriable)) throw error;
         await this.#context.sleep(backoff(RETRIES, attempt, this.#context.clock.random()), this.#sleeps);
       }
     }
@@ -271,6 +287,7 @@ export class SharedState {
     for (const end of [...this.#sleeps]) end();
     if (this.#subscription !== null) this.#context.driver.shut(this.#subscription[0]);
     this.#forget();
+    this.#ended(fault);
   }
 
   // --- callbacks -----------------------------------------------------------------------------------------------------

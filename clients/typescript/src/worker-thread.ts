@@ -4,8 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { connect } from "./node/connect.js";
 import type { Port } from "./transports/port.js";
 import { type FromWorker, thrown } from "./worker/messages.js";
-import { serveClient } from "./worker/serve.js";
-import type { ThreadData } from "./worker.js";
+import { serveClient, type ThreadData } from "./worker.js";
 
 async function main(): Promise<void> {
   if (parentPort === null) throw new Error("this is the program of a thread: use connectInWorker");

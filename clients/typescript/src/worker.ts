@@ -6,18 +6,35 @@
  * @module
  */
 
-import { Worker } from "node:worker_threads";
+import * as threads from "node:worker_threads";
+import type { Client } from "./client.js";
 import type { ConnectOptions } from "./node/connect.js";
 import type { Port } from "./transports/port.js";
 import type { ToWorker } from "./worker/messages.js";
 import { RemoteClient } from "./worker/remote.js";
+import { type ServeOptions, serveClient as serve } from "./worker/serve.js";
 
 export type { ConnectOptions } from "./node/connect.js";
 export { PriceBatch } from "./price-batch.js";
 export { type ColumnType, type ColumnValues, type Table, TextColumn } from "./tables/table.js";
 export type { Port } from "./transports/port.js";
 export { RemoteClient, type RemoteResults } from "./worker/remote.js";
-export { type ServeOptions, serveClient } from "./worker/serve.js";
+export { RemoteState } from "./worker/remote-state.js";
+export { RemoteStream } from "./worker/remote-stream.js";
+export type { ServeOptions } from "./worker/serve.js";
+
+/**
+ * Answers what a `RemoteClient` at the other end of `port` asks. Resolves when that has closed the client, or when the
+ * port was closed. The client is closed with it.
+ */
+export function serveClient(port: Port, client: Client, options: ServeOptions = {}): Promise<void> {
+  return serve(port, client, { isTransferable, ...options });
+}
+
+/** Returns false for a buffer that belongs to an addon, such as the frames of zeromq. */
+function isTransferable(buffer: ArrayBuffer): boolean {
+  return threads.isMarkedAsUntransferable?.(buffer) !== true;
+}
 
 /** Options of the thread's client: those of `connect` that can be cloned. */
 export type WorkerOptions = Omit<ConnectOptions, "clock" | "decompress">;
@@ -40,7 +57,7 @@ export interface ThreadData {
 export async function connectInWorker(options: WorkerOptions = {}): Promise<RemoteClient> {
   const file = import.meta.url.endsWith(".cjs") ? "./worker-thread.cjs" : "./worker-thread.mjs";
   const workerData: ThreadData = { options, ended: new Int32Array(new SharedArrayBuffer(4)) };
-  const worker = new Worker(new URL(file, import.meta.url), { name: "backtestr client", workerData });
+  const worker = new threads.Worker(new URL(file, import.meta.url), { name: "backtestr client", workerData });
   const close = (): void => {
     worker.postMessage({ type: "close" } satisfies ToWorker);
     Atomics.wait(workerData.ended, 0, 0, EXIT_MS);
@@ -65,7 +82,7 @@ export async function connectInWorker(options: WorkerOptions = {}): Promise<Remo
 }
 
 /** A worker as a port: its events carry the data themselves. */
-function portOf(worker: Worker): Port {
+function portOf(worker: threads.Worker): Port {
   const listeners = new Map<unknown, (data: unknown) => void>();
   return {
     postMessage: (message) => worker.postMessage(message),

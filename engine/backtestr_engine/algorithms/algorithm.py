@@ -95,6 +95,7 @@ class Algorithm(msgspec.Struct, frozen=True):
             version=self.version,
             description=self.description,
             parameters=[describe(name, parameter) for name, parameter in self.parameters.items()],
+            requires=[str(requirement) for requirement in self.requirements],
             across=self.across,
             warmup=self._default_warm_up(),
         )

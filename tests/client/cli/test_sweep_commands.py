@@ -104,7 +104,7 @@ def test_a_detached_sweep_prints_its_id(home: Path) -> None:
 
 
 def test_a_failed_sweep_is_an_exit_code_and_its_reason(home: Path) -> None:
-    error: dict[str, Any] = {
+    error: dict[str, object] = {
         **{"code": "DATA_ERROR", "message": "the bars have changed", "severity": "Error", "component": "engine"},
         **{"timestamp": 1, "recoveryActions": [], "details": None},
     }

@@ -33,6 +33,8 @@ def test_the_built_in_algorithms_describe_themselves() -> None:
         ("fast", "int", 10, 2, 500),
         ("slow", "int", 30, 3, 1000),
     ]
+    assert cross.requires == ["fast < slow"]
+    assert infos["buy_and_hold"].requires == []
 
 
 def test_an_algorithm_is_found_by_name_and_by_id() -> None:

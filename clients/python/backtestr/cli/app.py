@@ -41,10 +41,10 @@ from .keys import keys_app
 from .metrics_command import metrics
 from .replays import replay, replays
 from .results_command import print_results, results
-from .standard_streams import standard_streams
 from .stop import stop
 from .sweep_commands import sweep, sweeps
 from .top import show_top
+from .ui_command import ui
 
 app = typer.Typer(
     name="backtestr",
@@ -68,6 +68,7 @@ app.command()(sweep)
 app.command()(sweeps)
 app.command()(metrics)
 app.command("top")(show_top)
+app.command()(ui)
 
 T = TypeVar("T")
 
@@ -298,12 +299,6 @@ def replay_log(
     print_json(answer) if as_json else out.print(rendering.replayed_log(answer), soft_wrap=True)
     if answer.contradiction is not None or not answer.found:
         raise typer.Exit(EXIT_ERROR)
-
-
-def main() -> None:
-    """Run the `backtestr` command."""
-    with standard_streams():
-        app()
 
 
 # --- within -------------------------------------------------------------------------------------------------------

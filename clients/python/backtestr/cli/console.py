@@ -1,4 +1,4 @@
-"""The parts that all commands share: exit codes, the two outputs, a client, and errors as lines."""
+"""The parts that all commands share: the two outputs, a client, and errors as lines."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from backtestr.requester import REQUEST_TIMEOUT
 from backtestr_protocol import errors
 
 from . import rendering
-
-EXIT_ERROR = 1
-EXIT_USAGE = 2
-EXIT_NO_BROKER = 3
-EXIT_INTERRUPTED = 130
+from .exit_codes import EXIT_ERROR as EXIT_ERROR
+from .exit_codes import EXIT_INTERRUPTED as EXIT_INTERRUPTED
+from .exit_codes import EXIT_NO_BROKER as EXIT_NO_BROKER
+from .exit_codes import EXIT_USAGE as EXIT_USAGE
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 

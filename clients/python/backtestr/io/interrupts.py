@@ -10,9 +10,7 @@ import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import FrameType
-from typing import Any, TypeVar
-
-from .mailboxes import PendingReply
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -137,18 +135,25 @@ class JoinableThread(threading.Thread):
 
 def uninterrupted(call: Callable[[], T]) -> T:
     """Return or raise what `call` does, in a thread of its own; Ctrl-C meanwhile is raised afterwards."""
-    reply: PendingReply[T] = PendingReply()
+    outcome: list[Callable[[], T]] = []
 
     def run() -> None:
         try:
-            reply.succeed(call())
-        except Exception as error:
-            reply.fail(error)
+            found = call()
+        except Exception as raised:
+            error = raised
+            outcome.append(lambda: _raise(error))
+        else:
+            outcome.append(lambda: found)
 
     thread = JoinableThread(run, "backtestr call")
     thread.start()
     join_uninterrupted(thread)
-    return reply.read()
+    return outcome[0]()
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def join_uninterrupted(thread: JoinableThread) -> None:

@@ -79,16 +79,16 @@ class Sockets:
 
     def subscribe(self, prefix: str) -> list[zmq.Socket[bytes]]:
         """Subscribe to `prefix`, and return the sockets that were opened for it, with their monitors."""
-        names = topics.sockets_for(prefix)
-        opened = {
-            name: self._open(zmq.SUB, self._endpoints.of(name), MAX_STREAM_BYTES)
-            for name in names
-            if name not in self.streams
-        }
-        self.streams |= opened
-        for name in names:
-            self.streams[name].subscribe(prefix)
-        return [*opened.values(), *(self._monitors[one] for one in opened.values() if one in self._monitors)]
+        return [one for name in topics.sockets_for(prefix) for one in self.subscribe_on(name, prefix)]
+
+    def subscribe_on(self, name: Socket, prefix: str) -> list[zmq.Socket[bytes]]:
+        """Subscribe to `prefix` on one socket, and return that with its monitor if it was opened for it."""
+        opened: list[zmq.Socket[bytes]] = []
+        if name not in self.streams:
+            stream = self.streams[name] = self._open(zmq.SUB, self._endpoints.of(name), MAX_STREAM_BYTES)
+            opened = [stream, self._monitors[stream]] if stream in self._monitors else [stream]
+        self.streams[name].subscribe(prefix)
+        return opened
 
     def unsubscribe(self, prefix: str) -> None:
         """End the subscription to `prefix`."""

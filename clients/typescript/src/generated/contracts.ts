@@ -15,7 +15,8 @@ export interface AcknowledgePrices {
 /**
  * An algorithm of the library. Only a registered algorithm has `lookAhead` and `registeredTime`; others are not
  * checked. `warmup` is the number of bars before a start that it declares to need with its default parameters;
- * absent if it declares nothing.
+ * absent if it declares nothing. `requires` has the relations between parameters that it requires, such as `fast <
+ * slow`.
  */
 export interface AlgorithmInfo {
   readonly algorithmId: string;
@@ -23,6 +24,8 @@ export interface AlgorithmInfo {
   readonly version: string;
   readonly description: string;
   readonly parameters: readonly ParameterInfo[];
+  /** Default: [] */
+  readonly requires?: readonly string[] | undefined;
   /** Default: false */
   readonly across?: boolean | undefined;
   readonly origin?: "built-in" | "folder" | "registered" | undefined;
@@ -60,6 +63,8 @@ export interface AlgorithmStatus {
   readonly version: string;
   readonly description: string;
   readonly parameters: readonly ParameterInfo[];
+  /** Default: [] */
+  readonly requires?: readonly string[] | undefined;
   /** Default: false */
   readonly across?: boolean | undefined;
   readonly origin?: "built-in" | "folder" | "registered" | undefined;

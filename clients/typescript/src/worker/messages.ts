@@ -4,8 +4,16 @@
  * Columns are handed over: their buffers are transferred, not copied, where the port can do that.
  */
 
-import { BacktestrError, ClosedError, errorFromData } from "../core/errors.js";
-import type { ErrorData } from "../generated/contracts.js";
+import {
+  BacktestrError,
+  CircuitOpen,
+  ClosedError,
+  errorFromData,
+  MessagesLost,
+  OfflineQueueFull,
+  Recovered,
+} from "../core/errors.js";
+import type { ErrorData, Welcome } from "../generated/contracts.js";
 import { type Table, TextColumn } from "../tables/table.js";
 
 /** Items of a stream that may be on their way to a reader that has not taken them. */
@@ -14,9 +22,17 @@ export const CREDIT = 64;
 export const CHUNK = 512;
 
 /** The calls that a client in another thread answers, by name. */
-export type Call = "request" | "backtest" | "wait" | "results" | "marketData";
+export type Call =
+  | "request"
+  | "requestWithAttachments"
+  | "backtest"
+  | "wait"
+  | "results"
+  | "marketData"
+  | "evaluate"
+  | "statistics";
 /** The streams that it gives. */
-export type StreamKind = "updates" | "batches" | "progress" | "orders" | "positions";
+export type StreamKind = "updates" | "batches" | "progress" | "orders" | "positions" | "events" | "state";
 
 /** The program sends these messages. */
 export type ToWorker =
@@ -24,6 +40,7 @@ export type ToWorker =
   | { readonly type: "open"; readonly id: number; readonly stream: StreamKind; readonly args: readonly unknown[] }
   | { readonly type: "more"; readonly id: number; readonly items: number }
   | { readonly type: "shut"; readonly id: number }
+  | { readonly type: "write"; readonly id: number; readonly write: StateWrite }
   | { readonly type: "close" };
 
 /** The client in the other thread sends these messages. */
@@ -34,8 +51,32 @@ export type FromWorker =
   | { readonly type: "error"; readonly id: number; readonly error: Thrown }
   | { readonly type: "items"; readonly id: number; readonly items: readonly unknown[] }
   | { readonly type: "end"; readonly id: number; readonly error?: Thrown }
-  | { readonly type: "status"; readonly status: string }
+  | { readonly type: "status"; readonly status: string; readonly welcome: Welcome | null }
   | { readonly type: "closed" };
+
+/**
+ * A change of the shared state that the program wants, under a number of its own. `base` is the version that it saw, or
+ * `own` where it saw a change of its own that it has no answer to; null for any version.
+ */
+export interface StateWrite {
+  readonly number: number;
+  readonly key: string;
+  /** Left out where the key is to be deleted. */
+  readonly value?: unknown;
+  readonly base: number | "own" | null;
+}
+
+/** An item of the stream `state`: a change that the broker has made, or the end of a write of the program. */
+export type StateItem =
+  | { readonly kind: "change"; readonly key: string; readonly value: unknown; readonly version: number }
+  | { readonly kind: "written"; readonly number: number; readonly value: unknown }
+  | { readonly kind: "failed"; readonly number: number; readonly error: Thrown };
+
+/** An item of the stream `events`. `missed` counts the earlier ones that were dropped, since they were read slowly. */
+export interface EventItem {
+  readonly event: unknown;
+  readonly missed: number;
+}
 
 /** An error as it travels: structured clones lose classes. */
 export interface Thrown {
@@ -73,11 +114,23 @@ function plain(details: object): unknown {
   }
 }
 
+/** Errors that the client makes itself: they share their code with another class. */
+const OF_CLIENT: Readonly<Record<string, typeof MessagesLost>> = {
+  CircuitOpen,
+  MessagesLost,
+  OfflineQueueFull,
+  Recovered,
+};
 const LOCAL: Readonly<Record<string, new (message: string) => Error>> = { TypeError, RangeError, ClosedError };
 
 /** Returns the error that `thrown` was made of, with the stack of its caller in this thread. */
 export function revived(error: Thrown, origin: Error): Error {
-  if (error.data !== undefined) return errorFromData(error.data).at(origin);
+  const { data } = error;
+  if (data !== undefined) {
+    const Own = OF_CLIENT[error.name];
+    const made = Own === undefined ? errorFromData(data) : new Own(data.message, data.details).stated(data);
+    return made.at(origin);
+  }
   const Kind = LOCAL[error.name] ?? Error;
   const made = new Kind(error.message);
   const frames = (origin.stack ?? "").split("\n").slice(1).join("\n");

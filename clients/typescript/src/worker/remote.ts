@@ -2,17 +2,22 @@
 
 import type { RequestType } from "../context.js";
 import type { ConnectionState } from "../core/connection-state.js";
+import type { Statistics } from "../core/counters.js";
+import type { ErrorReport } from "../core/error-log.js";
 import { ClosedError, NetworkError } from "../core/errors.js";
 import type { TopicData } from "../core/topics.js";
 import type { Update } from "../core/updates.js";
+import { Emitter } from "../emitter.js";
+import { type ClientEvents, EVENTS } from "../events.js";
 import type {
   BacktestProgress,
   BacktestStatus,
   OrderUpdate,
   PositionUpdate,
   Requests,
+  Welcome,
 } from "../generated/contracts.js";
-import type { BacktestOptions, MarketDataOptions, SubscribeOptions, Timed } from "../options.js";
+import type { BacktestOptions, MarketDataOptions, SubscribeOptions, Tested, Timed } from "../options.js";
 import { PriceBatch } from "../price-batch.js";
 import type { Results, TableName } from "../results.js";
 import type { Waiting } from "../run.js";
@@ -21,13 +26,17 @@ import type { Table } from "../tables/table.js";
 import { listen, type Port } from "../transports/port.js";
 import {
   type Call,
-  CREDIT,
+  type EventItem,
   type FromWorker,
   revived,
   revivedTable,
+  type StateItem,
   type StreamKind,
+  type Thrown,
   type ToWorker,
 } from "./messages.js";
+import { RemoteState } from "./remote-state.js";
+import { RemoteStream } from "./remote-stream.js";
 
 /** Milliseconds that a closing client may take at the other end. */
 const CLOSING_MS = 5_000;
@@ -41,12 +50,6 @@ interface Waiter {
   readonly origin: Error;
 }
 
-interface Reader {
-  take(items: readonly unknown[]): void;
-  end(error?: Error): void;
-  readonly origin: Error;
-}
-
 /**
  * A client in another thread or process, at whose end of the port `serveClient` runs.
  *
@@ -57,12 +60,17 @@ export class RemoteClient {
   readonly #port: Port;
   readonly #unlisten: () => void;
   readonly #calls = new Map<number, Waiter>();
-  readonly #readers = new Map<number, Reader>();
+  readonly #readers = new Map<number, RemoteStream<unknown>>();
+  readonly #emitter = new Emitter<ClientEvents>(EVENTS, uncaught);
+  readonly #events = new Map<keyof ClientEvents, RemoteStream<EventItem>>();
   readonly #watchers = new Set<(status: ConnectionState) => void>();
   readonly #ready: Promise<void>;
   #settle: { resolve(): void; reject(error: Error): void } | undefined;
   #ids = 0;
   #status: ConnectionState = "connecting";
+  #welcome: Welcome | null = null;
+  #missedEvents = 0;
+  #isGone = false;
   #isClosed: Promise<void> | undefined;
   #whenClosed: (() => void) | undefined;
 
@@ -73,10 +81,16 @@ export class RemoteClient {
       this.#settle = { resolve, reject };
     });
     this.#ready.catch(() => undefined); // nobody needs to wait for it
-    this.#unlisten = listen(port, (message) => this.#take(message as FromWorker));
+    this.#unlisten = listen(
+      port,
+      (message) => this.#take(message as FromWorker),
+      () => this.gone("its port was closed"),
+    );
   }
 
-  /** Resolves once the client has a session; rejects with the error of its `connect`. */
+  /**
+   * Resolves once the client has a session; rejects with the error of its `connect`, and when it is closed before that.
+   */
   ready(): Promise<void> {
     return this.#ready;
   }
@@ -92,6 +106,36 @@ export class RemoteClient {
     return () => this.#watchers.delete(listener);
   }
 
+  /** The broker's latest answer to the client's `Hello`; null before the first. */
+  get welcome(): Welcome | null {
+    return this.#welcome;
+  }
+
+  /**
+   * Calls `callback` for every further event of this name; returns what ends that. Of events that come faster than they
+   * are read the latest 256 of each name are kept; `missedEvents` counts the others.
+   */
+  on<Name extends keyof ClientEvents>(name: Name, callback: (event: ClientEvents[Name]) => void): () => void {
+    const off = this.#emitter.on(name, callback);
+    if (!this.#events.has(name)) void this.#follow(name);
+    return () => {
+      off();
+      if (this.#emitter.has(name)) return;
+      void this.#events.get(name)?.return();
+      this.#events.delete(name);
+    };
+  }
+
+  /** The events that were dropped, since this program read them too slowly. */
+  get missedEvents(): number {
+    return this.#missedEvents;
+  }
+
+  /** Returns the counters of the client so far. */
+  statistics(): Promise<Statistics> {
+    return this.#call("statistics") as Promise<Statistics>;
+  }
+
   /** Sends any request of the protocol, and returns its answer. */
   request<Type extends RequestType>(
     requestType: Type,
@@ -99,6 +143,18 @@ export class RemoteClient {
     options?: Timed,
   ): Promise<Requests[Type]["answer"]> {
     return this.#call("request", requestType, data, options) as Promise<Requests[Type]["answer"]>;
+  }
+
+  /** Sends any request of the protocol, and returns its answer with the attachments. */
+  requestWithAttachments<Type extends RequestType>(
+    requestType: Type,
+    data: Requests[Type]["data"],
+    options: Timed = {},
+  ): Promise<{ readonly answer: Requests[Type]["answer"]; readonly attachments: readonly Uint8Array[] }> {
+    return this.#call("requestWithAttachments", requestType, data, options) as Promise<{
+      answer: Requests[Type]["answer"];
+      attachments: Uint8Array[];
+    }>;
   }
 
   /** Starts a backtest, and resolves as soon as the broker has accepted it. */
@@ -126,43 +182,52 @@ export class RemoteClient {
     return revivedTable((await this.#call("marketData", symbol, timeframe, options)) as Table);
   }
 
+  /** Returns the signals of an algorithm with the bars and the series that it shows, without a backtest. */
+  async evaluate(tested: Tested & Timed): Promise<Table> {
+    return revivedTable((await this.#call("evaluate", tested)) as Table);
+  }
+
+  /** Follows the shared state: the keys that begin with `prefix`, all without it. Close it when it is read no more. */
+  follow(prefix = ""): RemoteState {
+    const [id, stream] = this.#open("state", [prefix], (item) => item as StateItem | null);
+    return new RemoteState(prefix, stream, (write) => this.#post({ type: "write", id, write }));
+  }
+
   /** Receives a topic, or with a dot at the end every topic that begins so. */
   subscribe<Topic extends string>(
     topic: Topic,
     options: SubscribeOptions = {},
-  ): AsyncIterableIterator<Received<TopicData<Topic>>> {
-    return this.#open("updates", topic, options) as AsyncIterableIterator<Update<TopicData<Topic>> | Gap | Restarted>;
+  ): RemoteStream<Received<TopicData<Topic>>> {
+    return this.#stream("updates", topic, options) as RemoteStream<Update<TopicData<Topic>> | Gap | Restarted>;
   }
 
   /** Receives prices as columns, which are handed over and not copied. */
-  async *batches(
-    topic: string,
-    options: SubscribeOptions = {},
-  ): AsyncGenerator<PriceBatch | Gap | Restarted, void, undefined> {
-    for await (const one of this.#open("batches", topic, options)) {
-      const batch = one as PriceBatch | Gap | Restarted;
-      yield batch.kind === "prices" ? new PriceBatch(batch) : batch;
-    }
+  batches(topic: string, options: SubscribeOptions = {}): RemoteStream<PriceBatch | Gap | Restarted> {
+    const [, stream] = this.#open("batches", [topic, options], (item) => {
+      const batch = item as PriceBatch | Gap | Restarted;
+      return batch.kind === "prices" ? new PriceBatch(batch) : batch;
+    });
+    return stream;
   }
 
   /** Gives the progress of a backtest up to its end. */
-  progress(backtestId: string): AsyncIterableIterator<BacktestProgress> {
-    return this.#open("progress", backtestId) as AsyncIterableIterator<BacktestProgress>;
+  progress(backtestId: string): RemoteStream<BacktestProgress> {
+    return this.#stream("progress", backtestId) as RemoteStream<BacktestProgress>;
   }
 
   /** Gives every change of an order of a backtest, in order. */
-  orders(backtestId: string): AsyncIterableIterator<OrderUpdate> {
-    return this.#open("orders", backtestId) as AsyncIterableIterator<OrderUpdate>;
+  orders(backtestId: string): RemoteStream<OrderUpdate> {
+    return this.#stream("orders", backtestId) as RemoteStream<OrderUpdate>;
   }
 
   /** Gives every change of a position of a backtest, in order, and the marks between them. */
-  positions(backtestId: string): AsyncIterableIterator<PositionUpdate> {
-    return this.#open("positions", backtestId) as AsyncIterableIterator<PositionUpdate>;
+  positions(backtestId: string): RemoteStream<PositionUpdate> {
+    return this.#stream("positions", backtestId) as RemoteStream<PositionUpdate>;
   }
 
   /** Closes the client at the other end. What still waits raises a `ClosedError`. */
   close(): Promise<void> {
-    this.#isClosed ??= this.#close();
+    this.#isClosed ??= this.#isGone ? Promise.resolve() : this.#close();
     return this.#isClosed;
   }
 
@@ -188,15 +253,16 @@ export class RemoteClient {
 
   /** Notes that the other end is gone, such as a thread that has failed. */
   gone(reason: string): void {
+    this.#isGone = true;
     this.#whenClosed?.();
     if (this.#isClosed !== undefined) return;
     const error = new NetworkError(`the thread of the client has ended: ${reason}`);
-    this.#settle?.reject(error);
     this.#end(error);
     this.#setStatus("closed");
   }
 
   #end(error: Error): void {
+    this.#settle?.reject(error);
     for (const call of this.#calls.values()) call.reject(error);
     for (const reader of this.#readers.values()) reader.end(error);
     this.#calls.clear();
@@ -221,49 +287,49 @@ export class RemoteClient {
     });
   }
 
-  /** Reads a stream of the other end, as far ahead as the credit goes. */
-  async *#open(stream: StreamKind, ...args: readonly unknown[]): AsyncGenerator<unknown, void, undefined> {
-    if (this.#status === "closed" || this.#isClosed !== undefined) throw new ClosedError("this client is closed");
+  #stream(stream: StreamKind, ...args: readonly unknown[]): RemoteStream<unknown> {
+    const [, reader] = this.#open(stream, args, (item) => item);
+    return reader;
+  }
+
+  /** Opens a stream of the other end; returns its number with it. */
+  #open<Item>(
+    stream: StreamKind,
+    args: readonly unknown[],
+    revive: (item: unknown) => Item,
+  ): [number, RemoteStream<Item>] {
     this.#ids += 1;
     const id = this.#ids;
-    const parcels: (readonly unknown[])[] = [];
-    let wake = (): void => undefined;
-    let ended: { error?: Error } | undefined;
-    this.#readers.set(id, {
-      origin: new Error(stream),
-      take: (items) => {
-        parcels.push(items);
-        wake();
+    const source = {
+      more: (items: number) => this.#post({ type: "more", id, items }),
+      shut: () => {
+        this.#readers.delete(id);
+        this.#post({ type: "shut", id });
       },
-      end: (error) => {
-        ended = error === undefined ? {} : { error };
-        wake();
-      },
-    });
-    this.#post({ type: "open", id, stream, args });
-    let taken = 0;
+    };
+    const reader = new RemoteStream(source, new Error(stream), revive);
+    if (this.#status === "closed" || this.#isClosed !== undefined) {
+      reader.end(new ClosedError("this client is closed"));
+    } else {
+      this.#post({ type: "open", id, stream, args });
+      this.#readers.set(id, reader);
+    }
+    return [id, reader];
+  }
+
+  /** Gives the events of one name to the callbacks, until the last of them is gone. */
+  async #follow(name: keyof ClientEvents): Promise<void> {
+    const [, stream] = this.#open("events", [name], (item) => item as EventItem);
+    this.#events.set(name, stream);
     try {
-      for (;;) {
-        const items = parcels.shift();
-        if (items !== undefined) {
-          yield* items;
-          taken += 1;
-          if (2 * taken >= CREDIT) {
-            this.#post({ type: "more", id, items: taken });
-            taken = 0;
-          }
-        } else if (ended === undefined) {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        } else {
-          if (ended.error !== undefined) throw ended.error;
-          return;
-        }
+      for await (const { event, missed } of stream) {
+        this.#missedEvents += missed;
+        this.#emitter.emit(name, (name === "error" ? revivedReport(event) : event) as ClientEvents[typeof name]);
       }
+    } catch (error) {
+      if (!(error instanceof ClosedError || error instanceof NetworkError)) uncaught(error);
     } finally {
-      if (ended === undefined) this.#post({ type: "shut", id });
-      this.#readers.delete(id);
+      if (this.#events.get(name) === stream) this.#events.delete(name);
     }
   }
 
@@ -291,10 +357,11 @@ export class RemoteClient {
       case "end": {
         const reader = this.#readers.get(message.id);
         this.#readers.delete(message.id);
-        reader?.end(message.error === undefined ? undefined : revived(message.error, reader.origin));
+        reader?.end(message.error);
         return;
       }
       case "status":
+        this.#welcome = message.welcome;
         this.#setStatus(message.status as ConnectionState);
         return;
       case "closed":
@@ -307,4 +374,16 @@ export class RemoteClient {
     this.#status = status;
     for (const one of this.#watchers) one(status);
   }
+}
+
+/** Throws what a callback of the program threw where nothing of the client is in its way. */
+function uncaught(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
+function revivedReport(event: unknown): ErrorReport {
+  const report = event as Omit<ErrorReport, "error"> & { readonly error: Thrown };
+  return { ...report, error: revived(report.error, new Error("error")) as ErrorReport["error"] };
 }

@@ -5,13 +5,14 @@
  * nothing grow here but the subscription's own bounded mailbox.
  */
 
-import * as threads from "node:worker_threads";
 import type { Client } from "../client.js";
-import type { BacktestOptions, SubscribeOptions } from "../options.js";
-import { PriceBatch } from "../price-batch.js";
+import { ClosedError } from "../core/errors.js";
+import type { BacktestOptions } from "../options.js";
 import type { Waiting } from "../run.js";
 import { listen, type Port } from "../transports/port.js";
-import { buffersOf, CHUNK, CREDIT, type FromWorker, type StreamKind, type ToWorker, thrown } from "./messages.js";
+import { buffersOf, CREDIT, type FromWorker, type ToWorker, thrown } from "./messages.js";
+import type { WritableStream } from "./served-state.js";
+import { parcels } from "./streams.js";
 
 /** Options of serving a client. */
 export interface ServeOptions {
@@ -20,22 +21,27 @@ export interface ServeOptions {
    * list with buffers.
    */
   readonly transfer?: boolean | undefined;
+  /**
+   * Whether a buffer may be handed over (default: every one). In Node those of an addon may not, such as the frames of
+   * zeromq; `@backtestr/client/worker` knows them.
+   */
+  readonly isTransferable?: ((buffer: ArrayBuffer) => boolean) | undefined;
 }
 
-interface Stream {
+interface Stream extends WritableStream {
   credit: number;
   wake: (() => void) | undefined;
   isShut: boolean;
-  close(): void;
 }
 
 /**
- * Answers what a `RemoteClient` at the other end of `port` asks. Resolves when that has closed the client.
+ * Answers what a `RemoteClient` at the other end of `port` asks. Resolves when that has closed the client, or when the
+ * port was closed.
  *
- * The client is closed with it.
+ * The client is closed with it. One that has no broker yet can be served: its requests wait for the broker.
  */
 export async function serveClient(port: Port, client: Client, options: ServeOptions = {}): Promise<void> {
-  const mayTransfer = options.transfer !== false;
+  const { transfer: mayTransfer = true, isTransferable = () => true } = options;
   const streams = new Map<number, Stream>();
   let isOver = false; // then the program itself fails what waits
 
@@ -66,7 +72,7 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
 
   async function open(message: Extract<ToWorker, { type: "open" }>): Promise<void> {
     const { id } = message;
-    const stream: Stream = { credit: CREDIT, wake: undefined, isShut: false, close: () => undefined };
+    const stream: Stream = { credit: CREDIT, wake: undefined, isShut: false, close: nothing, write: nothing };
     streams.set(id, stream);
     try {
       for await (const items of parcels(client, message.stream, message.args, stream)) {
@@ -95,11 +101,21 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
     stream.wake?.();
   }
 
-  const offStatus = client.on("status", ({ state }) => post({ type: "status", status: state }));
-  post({ type: "status", status: client.status });
-  post({ type: "ready" });
+  let isReady = false;
+  function tell(): void {
+    const { status, welcome } = client;
+    post({ type: "status", status, welcome });
+    if (status === "closed" && !isReady)
+      post({ type: "failed", error: thrown(new ClosedError("the client is closed")) });
+    if (status !== "ready" || isReady) return;
+    isReady = true;
+    post({ type: "ready" });
+  }
+
+  const offStatus = client.on("status", tell);
+  tell();
   await new Promise<void>((resolve) => {
-    const unlisten = listen(port, (data) => {
+    const take = (data: unknown): void => {
       const message = data as ToWorker;
       switch (message.type) {
         case "call":
@@ -118,11 +134,15 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
         case "shut":
           shut(streams.get(message.id));
           return;
+        case "write":
+          streams.get(message.id)?.write(message.write);
+          return;
         case "close":
           unlisten();
           resolve();
       }
-    });
+    };
+    const unlisten = listen(port, take, resolve);
   });
   isOver = true;
   offStatus();
@@ -131,16 +151,15 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
   post({ type: "closed" });
 }
 
-/** Returns false for a buffer that belongs to an addon, such as the frames of zeromq. */
-function isTransferable(buffer: ArrayBuffer): boolean {
-  return threads.isMarkedAsUntransferable?.(buffer) !== true;
-}
+const nothing = (): void => undefined;
 
 /** Does a call of the program, and returns what it is told. */
 async function answered(client: Client, { call, args }: Extract<ToWorker, { type: "call" }>): Promise<unknown> {
   switch (call) {
     case "request":
       return client.request(...(args as Parameters<Client["request"]>));
+    case "requestWithAttachments":
+      return client.requestWithAttachments(...(args as Parameters<Client["requestWithAttachments"]>));
     case "backtest": {
       const run = await client.backtest({ watch: [], ...(args[0] as BacktestOptions) });
       return { backtestId: run.id };
@@ -153,51 +172,9 @@ async function answered(client: Client, { call, args }: Extract<ToWorker, { type
       return { ...(await client.results(...(args as Parameters<Client["results"]>))) };
     case "marketData":
       return client.marketData(...(args as Parameters<Client["marketData"]>));
-  }
-}
-
-/** Gives the items of a stream in parcels: batches of prices one by one, others as many as have come together. */
-async function* parcels(
-  client: Client,
-  kind: StreamKind,
-  args: readonly unknown[],
-  stream: Stream,
-): AsyncGenerator<readonly unknown[]> {
-  if (kind === "updates" || kind === "batches") {
-    const subscription = client.subscribe(...(args as [string, SubscribeOptions?]));
-    stream.close = (): void => subscription.close();
-    if (kind === "updates") yield* together(subscription);
-    else for await (const batch of subscription.batches()) yield [batch instanceof PriceBatch ? { ...batch } : batch];
-    return;
-  }
-  const run = await client.run(args[0] as string);
-  const items = run[kind]();
-  stream.close = (): void => run.abandon();
-  yield* together(items);
-}
-
-/** Gives items that come within one turn of the event loop as one parcel of up to `CHUNK`. */
-async function* together(items: AsyncIterable<unknown>): AsyncGenerator<readonly unknown[]> {
-  const iterator = items[Symbol.asyncIterator]();
-  let parcel: unknown[] = [];
-  let next = iterator.next();
-  let turn: Promise<null> | undefined;
-  try {
-    for (;;) {
-      turn ??= parcel.length === 0 ? undefined : new Promise((resolve) => setImmediate(resolve, null));
-      const came = turn === undefined ? await next : await Promise.race([next, turn]);
-      if (came === null || parcel.length >= CHUNK) {
-        yield parcel;
-        parcel = [];
-        turn = undefined;
-      }
-      if (came === null) continue;
-      if (came.done === true) break;
-      parcel.push(came.value);
-      next = iterator.next();
-    }
-    if (parcel.length > 0) yield parcel;
-  } finally {
-    await iterator.return?.();
+    case "evaluate":
+      return client.evaluate(...(args as Parameters<Client["evaluate"]>));
+    case "statistics":
+      return client.statistics;
   }
 }

@@ -10,7 +10,7 @@ import { webSocketTransport } from "../../src/transports/websocket.js";
 import { zmqTransport } from "../../src/transports/zmq.js";
 import { Broker, QUICK, TCP, until } from "../support/broker.js";
 import { RawSession } from "../support/raw-session.js";
-import { serveWebSocket } from "../support/websocket-tunnel.js";
+import { startUi } from "../support/ui-server.js";
 
 const closers: (() => unknown)[] = [];
 
@@ -48,9 +48,8 @@ function throughAPort(): Transport {
 }
 
 async function throughAWebSocket(): Promise<Transport> {
-  const far = overZmq();
-  const tunnel = await serveWebSocket(far);
-  closers.push(() => far.close(), tunnel.close);
+  const tunnel = await startUi(broker);
+  closers.push(tunnel.close);
   return webSocketTransport(tunnel.url);
 }
 

@@ -9,7 +9,7 @@ import { MAX_UNREAD, TunnelLink } from "../../src/transports/tunnel.js";
 import { zmqTransport } from "../../src/transports/zmq.js";
 import { Broker, until } from "../support/broker.js";
 import { afterwards, all, connected } from "../support/clients.js";
-import { serveWebSocket } from "../support/websocket-tunnel.js";
+import { startUi } from "../support/ui-server.js";
 
 let broker: Broker;
 
@@ -29,9 +29,7 @@ async function throughAPort(): Promise<Client> {
 }
 
 async function throughAWebSocket(): Promise<Client> {
-  const far = zmqTransport({ connectionFile: broker.connectionFile });
-  const tunnel = await serveWebSocket(far);
-  afterwards(() => far.close());
+  const tunnel = await startUi(broker);
   afterwards(tunnel.close);
   return connectWebSocket(tunnel.url, { requestTimeoutMs: 90_000 });
 }

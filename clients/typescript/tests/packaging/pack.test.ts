@@ -5,9 +5,11 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, write
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { promisify } from "node:util";
+import { createContext, runInContext } from "node:vm";
+import { build } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VERSION } from "../../src/generated/protocol.js";
-import { Broker, ROOT } from "../support/broker.js";
+import { Broker, ROOT, until } from "../support/broker.js";
 
 const PACKAGE = resolve(import.meta.dirname, "../..");
 const run = promisify(execFile);
@@ -117,7 +119,7 @@ describe.each(NODES)("under %s", (node) => {
       const loaded = [];
       registerHooks?.({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
       const page = await import("@backtestr/client/page");
-      console.log(typeof page.connectPort, typeof page.connectWebSocket);
+      console.log(["connectPort", "connectWebSocket", "serveClient", "RemoteClient"].map((name) => typeof page[name]).join());
       console.log(loaded.filter((url) => url.startsWith("node:") || url.includes("zeromq")).join());
     `;
     writeFileSync(
@@ -126,7 +128,61 @@ describe.each(NODES)("under %s", (node) => {
         .replace("import { registerHooks }", "import * as module")
         .replace("registerHooks?.", "module.registerHooks?."),
     );
-    expect(await output(node, "page.mjs")).toBe("function function\n\n");
+    expect(await output(node, "page.mjs")).toBe("function,function,function,function\n\n");
+  });
+});
+
+describe("for a worker of a page", () => {
+  it("is bundled without anything of Node, and serves a client where nothing of Node is", async () => {
+    const source = `
+      import { connectWebSocket, serveClient } from "@backtestr/client/page";
+      connectWebSocket("ws://127.0.0.1:1/tunnel", { waitForBroker: false }).then((client) => serveClient(self, client));
+    `;
+    writeFileSync(join(project, "in-page.js"), source);
+    const entry = join(project, "in-page.js");
+    const lib = { entry, formats: ["iife"] as const, name: "bundle" };
+    const built = await build({
+      root: project,
+      configFile: false,
+      logLevel: "error",
+      build: { write: false, minify: false, target: "es2022", lib: { ...lib, formats: [...lib.formats] } },
+    });
+    const code = ([built].flat() as { output: { code: string }[] }[])[0]?.output[0]?.code ?? "";
+    expect(code.length).toBeGreaterThan(100_000);
+    expect(code).not.toMatch(/node:|__vite-browser-external|\brequire\(|worker_threads|zeromq/);
+
+    const posted: { type: string; status?: string; error?: { name: string; message: string } }[] = [];
+    const listeners: ((event: { data: unknown }) => void)[] = [];
+    const page = {
+      postMessage: (message: (typeof posted)[number]) => posted.push(message),
+      addEventListener: (type: string, listener: (typeof listeners)[number]) => {
+        if (type === "message") listeners.push(listener);
+      },
+      removeEventListener: () => undefined,
+    };
+    /** A tunnel that nobody answers behind. */
+    class NoSocket extends EventTarget {
+      constructor() {
+        super();
+        setTimeout(() => this.dispatchEvent(Object.assign(new Event("close"), { code: 1006, reason: "" })));
+      }
+      close(): void {
+        this.dispatchEvent(new Event("closed"));
+      }
+    }
+    const { performance, crypto, setTimeout: after, clearTimeout: never, MessageChannel } = globalThis;
+    const web = { performance, crypto, setTimeout: after, clearTimeout: never, queueMicrotask, structuredClone };
+    const text = { TextEncoder, TextDecoder, URL, Event, EventTarget, MessageChannel };
+    createContext(Object.assign(page, web, text, { self: page, WebSocket: NoSocket }));
+    runInContext(code, page as never);
+    await until(() => listeners.length > 0, "the service");
+    const call = { type: "call", id: 1, call: "request", args: ["Ping", {}, { timeoutMs: 50 }] };
+    for (const one of listeners) one({ data: call });
+    const error = await until(() => posted.find((one) => one.type === "error"), "the answer");
+    expect(posted[0]).toMatchObject({ type: "status", status: "connecting" });
+    expect(error.error?.name).toBe("NetworkError");
+    for (const one of listeners) one({ data: { type: "close" } });
+    await until(() => posted.some((one) => one.type === "closed"), "the end");
   });
 });
 

@@ -138,7 +138,7 @@ export class Broker {
 
   /** Runs `backtestr …` on the broker's machine, and returns what it prints. */
   command(...args: string[]): string {
-    const program = "from backtestr.cli.app import main; main()";
+    const program = "from backtestr.cli.entry import main; main()";
     return execFileSync(PYTHON, ["-c", program, ...args], { env: this.environment, encoding: "utf8" });
   }
 

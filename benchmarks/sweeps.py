@@ -5,7 +5,8 @@
 A cell is a bar of a combination. 1,035 pairs of averages (5 to 50 bars) run on 2,148 days of GOOG with the rules of
 vectorbt (`preset`), both sides averages and signals included. vectorbt is asked for five figures: total return, Sharpe
 ratio, Sortino ratio, maximum drawdown and trades. Ours give these and all others of a row, and 16 block sums; the five
-are compared. Every round runs each kind once, in turn, and takes the processor's time of this thread and its process.
+are compared. Every round runs each kind once, in turn, and takes the processor's time of this process. A worker's
+memory is there from the first round on, as in a worker that has done a block; averages are computed in every round.
 
 The general path calls an algorithm of one's own for each pair: once with averages that combinations share, once with
 one that no other combination asks for. Memory is the peak of a process of its own above what it has after its imports,
@@ -166,10 +167,11 @@ def measure(rounds: int) -> None:
 
 
 def fresh_work(bars: Bars, one: Algorithm, space: dict[str, Any]) -> Callable[[], Block]:
-    """Return a whole sweep: a worker of an earlier round has kept its averages."""
+    """Return all rows of a sweep in a worker that knows no lines and indicators of an earlier round."""
+    work = work_of(bars, one, space)
 
     def run() -> Block:
-        work = work_of(bars, one, space)
+        work.forget()
         return run_block(work, 0, work.plan.space.cells)
 
     return run

@@ -8,10 +8,13 @@ from backtestr_protocol.errors import RECOVERY_ACTIONS, AuthenticationError, Not
 from backtestr_protocol.message_types import REQUESTS
 from backtestr_protocol.rights import RIGHTS, Right, check_right, includes
 
-# The first words of the requests that only ask, and of those that run something or steer it. All others change what is
-# stored, or end the broker.
+# The first words of the requests that only ask, and of those that run something or steer it, which come first here:
+# GetSweepRun starts a backtest. All others change what is stored, or end the broker.
 ASKING = ("Hello", "Goodbye", "Ping", "Get", "List", "Describe", "Fetch", "Snapshot")
-STEERING = ("Start", "Evaluate", "Pause", "Resume", "StopBacktest", "StopPriceReplay", "Acknowledge")
+STEERING = (
+    *("Start", "Evaluate", "Pause", "Resume", "StopBacktest", "StopPriceReplay", "StopSweep", "GetSweepRun"),
+    "Acknowledge",
+)
 
 
 def test_the_rights_are_in_one_order() -> None:
@@ -22,7 +25,7 @@ def test_the_rights_are_in_one_order() -> None:
 
 @pytest.mark.parametrize("name", list(REQUESTS))
 def test_a_request_needs_the_right_for_what_it_does(name: str) -> None:
-    expected = "read" if name.startswith(ASKING) else "run" if name.startswith(STEERING) else "all"
+    expected = "run" if name.startswith(STEERING) else "read" if name.startswith(ASKING) else "all"
     assert REQUESTS[name].right == expected
 
 

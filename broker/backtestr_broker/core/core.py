@@ -412,6 +412,7 @@ class Core:
         if self._moved_aside is not None:
             self.outbox.report(SystemFault(self._moved_aside))
             self._moved_aside = None
+        self.scheduler.sweeping.report_unreadable()
         self.deletions.on_time(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + self.limits.heartbeat_interval_ms / 1000

@@ -109,7 +109,6 @@ class SweepWork:
         asked = set(plan.metrics)
         self._with_tails, self._with_excursions = (bool(asked & set(group)) for group in (OF_TAILS, OF_EXCURSIONS))
         self._seen_with = cache(self._cut)
-        self._remembered = RememberedIndicators(REMEMBERED_BYTES)
         if plan.path.name != "single_runs":
             self._set_up(with_market=bool(asked & set(OF_MARKET)))
 
@@ -132,11 +131,14 @@ class SweepWork:
         is_slow = self._with_tails or self._with_excursions
         self._together = 1 if is_slow else max(1, min(_TOGETHER, _TOGETHER_BYTES // len(bars)))
         self._flags: Bytes = np.empty((self._together, len(bars)), dtype=np.uint8)
-        if plan.path.name == "fused":
-            name = self._algorithm.name
-            self._lines = SharedLines(
-                name, self._earlier + len(bars), lambda warm_up: self._seen_with(warm_up).series[0]
-            )
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the lines and indicators of earlier blocks: the next block computes its own."""
+        self._remembered = RememberedIndicators(REMEMBERED_BYTES)
+        if self.plan.path.name == "fused":
+            longest = self._earlier + len(self._panel)
+            self._lines = SharedLines(self._algorithm.name, longest, lambda warm_up: self._seen_with(warm_up).series[0])
 
     def evaluate(self, found: Combinations, rows: FigureRows) -> dict[int, str]:
         """Set the rows of combinations, and return the reason, by row, for each that fails."""
@@ -171,8 +173,8 @@ class SweepWork:
         columns = [
             found.columns[one] if one in found.columns else np.full(len(found), fixed[one]) for one in PARAMETERS[name]
         ]
-        warm_up = np.zeros(len(found), dtype=np.int64)
-        if self._seen is not self._panel:
+        warm_up = np.full(len(found), min(self.plan.config.warmup or 0, self._earlier))
+        if self.plan.config.warmup is None and self._earlier:
             wanted = (self._warm_up({**fixed, **found.at(row)}) for row in range(len(found)))
             warm_up[:] = [min(one, self._earlier) for one in wanted]
         setting, lines = self._setting, self._lines

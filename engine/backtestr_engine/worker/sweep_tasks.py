@@ -43,6 +43,8 @@ Frames = list[bytes]
 
 # Draws that are made to find the trials of a sweep whose constraint leaves out most cells: half a second of them.
 MAX_DRAWS = 20_000_000
+# Cells of a grid whose constraint leaves out most of them: to look at each takes a worker twenty minutes.
+MAX_GRID_CELLS = 10_000_000_000
 # Draws, and cells, that are looked at together: 1 MB a column.
 _TOGETHER = 1 << 17
 _VERSION_BYTES = 16
@@ -104,10 +106,10 @@ class SweepTasks:
             raise InvalidConfiguration(
                 "trials are those of method random; a grid runs every combination", paths=["$.trials", "$.method"]
             )
-        if method == "grid" and count.admissible > MAX_COMBINATIONS:
+        if method == "grid" and (count.admissible > MAX_COMBINATIONS or count.cells > MAX_GRID_CELLS):
             raise InvalidConfiguration(
-                f"the grid has {count}, and a sweep runs up to {MAX_COMBINATIONS:,}: take fewer values, "
-                'or larger steps, or a sample of them with method "random" and trials',
+                f"the grid has {count}, and a sweep runs up to {MAX_COMBINATIONS:,} of {MAX_GRID_CELLS:,}: take "
+                'fewer values, or larger steps, or a sample of them with method "random" and trials',
                 paths=["$.space", "$.method"],
                 combinations=count.admissible,
                 cells=count.cells,

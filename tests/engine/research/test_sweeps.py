@@ -93,7 +93,7 @@ def test_several_symbols_share_an_account(bars: Bars, conventions: Conventions) 
 
 def test_the_example_of_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[3] / "docs" / "sweeps.md").read_text("utf-8")
-    example = page.partition("```python\n")[2].partition("```")[0]
+    example = page.partition("## From a script")[2].partition("```python\n")[2].partition("```")[0]
     exec(compile(example, "docs/sweeps.md", "exec"), {})
     count, path, *_ = capsys.readouterr().out.splitlines()
     assert f"# {count}\n" in example

@@ -264,3 +264,10 @@ def test_a_grid_of_a_billion_is_refused_with_its_count_and_can_be_sampled(tasks:
         check(tasks, config=config, space=space, where=None)
     sampled = check(tasks, config=config, space=space, where=None, method="random", trials=50)
     assert sampled.combinations == 50
+
+
+def test_a_grid_of_too_many_cells_is_refused_though_few_are_left(tasks: SweepTasks) -> None:
+    config = msgspec.structs.replace(CONFIG, algorithm_id="bollinger_reversion")
+    space = {"timeperiod": {"low": 2, "high": 1000, "step": 1}, "deviations": {"low": 0.5, "high": 9.5, "step": 1e-8}}
+    with pytest.raises(InvalidConfiguration, match="up to 10,000,000 of 10,000,000,000"):
+        check(tasks, config=config, space=space, where="deviations < 0.5001")

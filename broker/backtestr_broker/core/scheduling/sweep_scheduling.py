@@ -53,6 +53,7 @@ class SweepScheduling:
         self._assign_all = assign
         self._workers = workers
         self._interactive = interactive
+        self.unreadable: list[str] = []  # sweeps of an earlier broker that this one cannot read
         self._starting: dict[str, Sweep] = {}  # accepted once they are on disk; no client sees them before
         self._deleting: set[str] = set()
         self._at: dict[str, str] = {}  # by worker, the sweep that it has a task of
@@ -66,8 +67,15 @@ class SweepScheduling:
 
     def restore(self, records: list[SweepRecord]) -> None:
         """Take over the sweeps of an earlier broker: those that had not ended go on."""
-        self.sweeps.restore(records)
+        self.unreadable = self.sweeps.restore(records)
         self._outbox.create_topics(topics.progress(sweep.sweep_id) for sweep in self.sweeps)
+
+    def report_unreadable(self) -> None:
+        """Report the sweeps of an earlier broker that cannot be read, once."""
+        for sweep_id in self.unreadable:
+            text = f"sweep {sweep_id!r} was written by another version of backtestr, and cannot go on; its rows stay"
+            self._outbox.report(SystemFault(text))
+        self.unreadable = []
 
     # --- requests ---
 

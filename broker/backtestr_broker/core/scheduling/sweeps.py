@@ -319,13 +319,15 @@ class Sweeps:
         if not sweep.ended:
             self._turns[sweep.sweep_id] = None
 
-    def restore(self, records: Iterable[SweepRecord]) -> None:
-        """Add the sweeps of an earlier broker, but for those of another version, which cannot be read."""
+    def restore(self, records: Iterable[SweepRecord]) -> list[str]:
+        """Add the sweeps of an earlier broker; return those of another version, which cannot be read."""
+        unreadable: list[str] = []
         for record in records:
             try:
                 self.add(restored_sweep(record))
-            except msgspec.ValidationError:
-                continue
+            except msgspec.MsgspecError:
+                unreadable.append(record.sweep_id)
+        return unreadable
 
     def get(self, sweep_id: str) -> Sweep:
         """Return a sweep. Raises `NotFound`, naming a near miss."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from backtestr_broker import hooks
@@ -248,6 +249,18 @@ def test_every_signal_of_a_sweep_is_a_hook(link: Link, ann: Client, sweeping: Sw
     assert {signal for signal, _ in link.notices} <= hooks.SIGNALS.keys()
     changes = [facts["status"] for signal, facts in link.notices if signal == "sweep_changed"]
     assert changes == ["queued", "running", "completed"]
+
+
+def test_a_sweep_that_cannot_be_read_is_reported(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, "old")
+    started(ann, "new")
+    link.disk.sweeps["old"] = msgspec.structs.replace(link.disk.sweeps["old"], checked=b"\x80")
+    link.restart_broker()
+    link.advance(1.0)
+    assert [one["sweepId"] for one in link.client("bob").ask("ListSweeps", {})["sweeps"]] == ["new"]
+    [(_, error)] = link.streams["system.errors"]
+    assert "'old' was written by another version" in error["data"]["message"]
+    sweeping.run_to_end("new")
 
 
 def test_a_row_is_started_as_a_backtest(link: Link, ann: Client, sweeping: SweepWorkers) -> None:

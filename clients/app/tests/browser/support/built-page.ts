@@ -29,6 +29,7 @@ export function servedCopy(): string {
     if (given === undefined) {
       execFileSync(join(APP, "node_modules/.bin/vite"), ["build", "--logLevel", "warn", "--outDir", page], {
         cwd: APP,
+        env: { ...process.env, NODE_ENV: "production" }, // as it is shipped, not as vitest's environment has it
         stdio: ["ignore", "ignore", "inherit"],
       });
     } else cpSync(given, page, { recursive: true });

@@ -4,7 +4,7 @@ Attribute names are snake_case in Python and camelCase on the wire. A field with
 left out when it has its default. Times are integer milliseconds since the Unix epoch, UTC. Prices, money and quantities
 are float64. The contracts of streams are in `stream_messages.py`, of imports in `import_messages.py`, of evaluations in
 `evaluation_messages.py`, of prices in `price_messages.py`, of stored results in `result_messages.py`, of the system's
-status in `system_status.py`, and of the channel to the workers in `worker_channel.py`.
+status in `system_status.py`, of sweeps in `sweep_messages.py`, of the channel to the workers in `worker_channel.py`.
 """
 
 from __future__ import annotations

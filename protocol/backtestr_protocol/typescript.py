@@ -222,7 +222,7 @@ def _metrics_file() -> str:
         "  readonly dailyGeometric?: string;",
         "}",
         "",
-        *_comment("What the letters of the formulas mean.", ""),
+        *_comment("The letters of the formulas, each with its meaning.", ""),
         f"export const METRIC_SYMBOLS = {_literal(symbols_text())};",
         "",
         *_comment("The definition of every metric, in the order in which groups of them are shown.", ""),

@@ -1,5 +1,5 @@
 /**
- * What the app takes, in a headless chromium without a GPU: make bench-ui.
+ * Measures the app in a headless chromium without a GPU: make bench-ui.
  *
  * Real broker, real `backtestr ui`, the built page. BENCH_SECONDS shortens the minute of updates.
  */

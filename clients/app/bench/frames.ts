@@ -2,7 +2,7 @@
 
 import type { Page } from "playwright-core";
 
-/** What one gesture does at each frame: a wheel over the middle of an element. */
+/** A gesture, done once a frame: a wheel over the middle of an element. */
 export interface Gesture {
   readonly selector: string;
   readonly deltaX: number;

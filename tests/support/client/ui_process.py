@@ -78,12 +78,12 @@ class UiProcess:
 
     @property
     def printed(self) -> str:
-        """What it has printed so far."""
+        """The text that it has printed so far."""
         return _content(self._output)
 
     @property
     def errors(self) -> str:
-        """What it has said on standard error so far."""
+        """The text of its standard error so far."""
         return _content(self._errors)
 
     @property

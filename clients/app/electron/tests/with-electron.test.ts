@@ -1,4 +1,4 @@
-/** What touches Electron, with an Electron that is made here: the preload, requests, what is locked, and the whole app. */
+/** Tests of the modules that touch Electron, with an Electron that is made here: the preload, requests, what is locked, and the whole app. */
 
 import { EventEmitter } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

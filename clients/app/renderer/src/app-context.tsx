@@ -1,4 +1,4 @@
-/** What every screen is given: the host, the client, and the stores that outlive screens. */
+/** The context of every screen: the host, the client, and the stores that outlive screens. */
 
 import type { AlgorithmList, RemoteClient, SeriesInfo } from "@backtestr/client/page";
 import { createContext, useContext } from "solid-js";

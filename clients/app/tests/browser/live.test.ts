@@ -4,7 +4,7 @@ import { expect, inject } from "vitest";
 import { settled, test } from "./support/app";
 import { Stage } from "./support/stage";
 
-/** What follows a clock of its own takes longer on a busy machine than other tests. */
+/** Backtests with a pace follow a clock of their own, and take longer on a busy machine than other tests. */
 const LONG_MS = 240_000;
 
 const SLOW = {

@@ -1,4 +1,4 @@
-/** What a running backtest tells, in bounded columns and in words; and comparisons. */
+/** Tests of what a running backtest tells, in bounded columns and in words; and of comparisons. */
 
 import type { BacktestProgress, OrderUpdate, PositionUpdate, RemoteResults } from "@backtestr/client/page";
 import fc from "fast-check";

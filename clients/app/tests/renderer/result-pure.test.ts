@@ -1,4 +1,4 @@
-/** What the screens make of results: configuration, fills joined to trades, metrics as text, verdicts. */
+/** Tests of results prepared for the screens: configuration, fills joined to trades, metrics as text, verdicts. */
 
 import { METRIC_DEFINITIONS, type Metrics } from "@backtestr/client/page";
 import fc from "fast-check";

@@ -17,7 +17,7 @@ export interface MetricDefinition {
   readonly dailyGeometric?: string;
 }
 
-/** What the letters of the formulas mean. */
+/** The letters of the formulas, each with its meaning. */
 export const METRIC_SYMBOLS = "Returns, rates and drawdowns are fractions (0.25 = 25 %), drawdowns positive, money in the account's currency. e₁ … eₙ is the equity at the close of every bar and e₀ the initial capital; rᵢ = eᵢ / eᵢ₋₁ − 1 are the returns per bar, A the bars per year and f the risk-free rate per bar. Drawdowns count from e₀, under `drawdownFrom: first_close` from e₁, here and in `peakEquity`. `statistics: daily_geometric` has other formulas for some figures (docs/conventions.md). A metric that is undefined is nil, and `undefined` has the reason. A metric that was not computed is absent. Sources: empyrical is empyrical-reloaded 0.7 (Quantopian's), whose formulas are named where several are in use.";
 
 /** The definition of every metric, in the order in which groups of them are shown. */

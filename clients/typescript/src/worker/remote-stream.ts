@@ -2,7 +2,7 @@
 
 import { CREDIT, revived, type Thrown } from "./messages.js";
 
-/** What a stream asks of the client at the other end. */
+/** The requests of a stream to the client at the other end. */
 export interface StreamSource {
   /** So many further parcels may come. */
   more(parcels: number): void;

@@ -1,4 +1,4 @@
-"""What waits for a page: in order, and bounded by answers that are never dropped."""
+"""Messages wait for a page in order, bounded, and answers among them are never dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is answered over HTTP, and to whom."""
+"""The application answers over HTTP those who may ask, and refuses all others."""
 
 from __future__ import annotations
 

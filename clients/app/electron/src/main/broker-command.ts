@@ -2,7 +2,7 @@
 
 import { posix, win32 } from "node:path";
 
-/** What is known of the machine. */
+/** The facts about the machine that decide how a broker is started. */
 export interface Machine {
   readonly platform: NodeJS.Platform;
   readonly env: { readonly [name: string]: string | undefined };
@@ -19,7 +19,7 @@ export interface BrokerCommand {
   readonly args: readonly string[];
 }
 
-/** What to tell a user on whose machine there is no broker to start. */
+/** The sentence for a user on whose machine there is no broker to start. */
 export const NO_BROKER =
   "no installed backtestr was found on this machine; install it with: pipx install 'backtestr[broker,engine]', " +
   "or name a Python that has it in BACKTESTR_PYTHON";

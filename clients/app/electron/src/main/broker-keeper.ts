@@ -17,13 +17,13 @@ export interface StartedBroker {
   readonly log: string;
 }
 
-/** What the keeper is given by the app. */
+/** The parts of the app that the keeper calls. */
 export interface KeeperParts {
   command(): BrokerCommand | null;
   spawn(command: BrokerCommand, ended: () => void): StartedBroker;
   /** True while the client has a session with a broker. */
   isConnected(): boolean;
-  /** What the user wants to become of the broker; null to go on with the app. */
+  /** Asks the user whether the broker stays; null to go on with the app. */
   ask(): Promise<Exclude<OnQuit, "ask"> | null>;
   onQuit(): OnQuit;
   quit(): void;

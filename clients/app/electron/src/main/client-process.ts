@@ -7,7 +7,7 @@ import type { FromClientProcess } from "../channels";
 const MAX_RESTARTS = 3;
 const WITHIN_MS = 60_000;
 
-/** What the process of the client is given by the app. */
+/** The parts of Electron that the process of the client uses. */
 export interface ClientProcessParts {
   fork(): UtilityProcess;
   now(): number;

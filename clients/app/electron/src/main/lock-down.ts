@@ -1,4 +1,4 @@
-/** What no window and no page of the app may do, whatever its content. */
+/** Forbids what no window and no page of the app may do, whatever its content. */
 
 import { readFile } from "node:fs/promises";
 import type { Protocol, Session, WebContents, WebPreferences } from "electron";

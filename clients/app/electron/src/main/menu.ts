@@ -1,16 +1,16 @@
-/** What the app's menu has. Pure: no item does anything but call what it is given. */
+/** The app's menu. Pure: no item does anything but call what it is given. */
 
 import type { MenuItemConstructorOptions } from "electron";
 import type { OnQuit } from "./settings";
 
-/** What the items of the menu do. */
+/** The actions of the menu's items. */
 export interface MenuActions {
   show(route: string): void;
   startBroker(): void;
   chooseOnQuit(choice: OnQuit): void;
 }
 
-/** What the menu shows of the app. */
+/** The facts that the menu shows. */
 export interface MenuState {
   readonly platform: NodeJS.Platform;
   readonly isPackaged: boolean;

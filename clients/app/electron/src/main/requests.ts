@@ -9,7 +9,7 @@ import type { HostSession } from "../../../renderer/src/host/host";
 import { CHANNELS } from "../channels";
 import { isOwnPage } from "./page-address";
 
-/** What the main process does for a window. */
+/** The requests of a window that the main process answers. */
 export interface RequestParts {
   brokerMayBeStarted(): boolean;
   startBroker(): Promise<Answered<null>>;

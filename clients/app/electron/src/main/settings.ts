@@ -1,8 +1,8 @@
-/** What the app remembers from one time to the next. */
+/** The settings that the app keeps from one start to the next. */
 
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 
-/** What becomes of a broker that the app has started, when the app quits. */
+/** The fate of a broker that the app has started, when the app quits. */
 export type OnQuit = "ask" | "leave" | "stop";
 
 export interface Settings {

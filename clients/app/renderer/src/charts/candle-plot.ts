@@ -35,7 +35,7 @@ export interface CandleSource {
   readonly want: (window: CandleWindow) => void;
 }
 
-/** What a plot of candles shows. */
+/** The content of a plot of candles. */
 export interface CandleOptions {
   readonly group: ChartGroup;
   readonly source: CandleSource;

@@ -11,7 +11,7 @@ import { followKey } from "./pointer";
 import { KEYS_HELP, zoomed } from "./range";
 import "./chart.css";
 
-/** What a chart has instead of a plot. */
+/** The state of a chart: with its plot, or why it has none. */
 export type ChartState =
   | { readonly kind: "ready" }
   | { readonly kind: "waiting"; readonly what: string }

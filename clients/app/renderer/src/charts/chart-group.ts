@@ -1,4 +1,4 @@
-/** What the charts of a screen share: the range in view, and the place of the crosshair. Pure. */
+/** A group of charts shares the range in view and the place of the crosshair. Pure. */
 
 import { type Range, within } from "./range";
 import type { Axis } from "./time-ticks";

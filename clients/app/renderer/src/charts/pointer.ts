@@ -7,7 +7,7 @@ import { keyAction, moved, zoomed } from "./range";
 const CLICK_SLOP = 4;
 const ZOOM_PER_PIXEL = 0.0015;
 
-/** What a plot tells about itself, and is told. */
+/** A plot that a pointer works on, with the functions that are told of clicks and moves. */
 export interface Pointed {
   /** The element over the plot's area. */
   readonly area: HTMLElement;

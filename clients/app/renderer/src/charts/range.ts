@@ -35,7 +35,7 @@ export function moved(range: Range, share: number, bounds: Range): Range {
   return within({ from: range.from + by, to: range.to + by }, bounds);
 }
 
-/** What a key does to a chart. */
+/** The move of a chart for a key. */
 export type KeyAction =
   | { readonly kind: "range"; readonly range: Range }
   | { readonly kind: "cursor"; readonly steps: number }

@@ -34,7 +34,7 @@ export interface PlotSeries {
   readonly isDashed?: boolean | undefined;
 }
 
-/** What a plot shows. */
+/** The content of a plot. */
 export interface PlotOptions {
   readonly group: ChartGroup;
   readonly series: readonly PlotSeries[];

@@ -3,7 +3,7 @@
 import { createMemo, type JSX, Show } from "solid-js";
 import { sparklinePath } from "./sparkline-path";
 
-/** What a sparkline shows. NaN is a gap. `label` says it in words. */
+/** The values of a sparkline, where NaN is a gap, and a `label` that says them in words. */
 export interface SparklineProps {
   readonly values: ArrayLike<number>;
   readonly label: string;

@@ -9,7 +9,7 @@ export interface FieldProps {
   readonly error?: string | undefined;
   /** One line that says what the field means, with its unit or bounds. */
   readonly hint?: JSX.Element | undefined;
-  /** What stands beside the label, such as a `Definition`. */
+  /** Stands beside the label, such as a `Definition`. */
   readonly beside?: JSX.Element | undefined;
   /** Makes the label visible to screen readers only. */
   readonly hideLabel?: boolean | undefined;
@@ -107,7 +107,7 @@ export interface NumberFieldProps extends FieldProps {
   readonly placeholder?: string | undefined;
   /** The value that an empty field has; it is shown as such. */
   readonly initial?: string | undefined;
-  /** What stands behind the number, such as `%`. */
+  /** Stands behind the number, such as `%`. */
   readonly unit?: string | undefined;
   /** The step of the arrow keys; 1 without it. Bounds keep the arrow keys within them, typing is free. */
   readonly step?: number | undefined;

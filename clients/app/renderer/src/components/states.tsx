@@ -6,7 +6,7 @@ import "./states.css";
 
 export interface EmptyStateProps {
   readonly title: string;
-  /** What to do about it. */
+  /** Buttons or links that help. */
   readonly children?: JSX.Element | undefined;
   readonly actions?: JSX.Element | undefined;
 }
@@ -27,11 +27,11 @@ export function EmptyState(props: EmptyStateProps): JSX.Element {
 }
 
 export interface WaitingProps {
-  /** What is waited for, such as `the broker's list of series`. */
+  /** Names what is waited for, such as `the broker's list of series`. */
   readonly what: string;
   /** When the wait began, in milliseconds since 1970; now without it. */
   readonly since?: number | undefined;
-  /** What can be done instead of waiting. */
+  /** Buttons or links for whoever does not wait. */
   readonly actions?: JSX.Element | undefined;
 }
 
@@ -62,7 +62,7 @@ export interface ProgressProps {
   readonly label: string;
   /** From 0 to 1; without it the progress is not known. */
   readonly share?: number | undefined;
-  /** What stands behind the bar, such as `42 %, 3 s left`. */
+  /** Stands behind the bar, such as `42 %, 3 s left`. */
   readonly text?: string | undefined;
 }
 

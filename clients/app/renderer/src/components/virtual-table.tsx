@@ -29,7 +29,7 @@ export interface Column {
   text(row: number): string;
   /** Draws the cell in place of its text. */
   readonly render?: ((row: number) => JSX.Element) | undefined;
-  /** What rows are sorted by; without it the column cannot be sorted by. */
+  /** The value that rows are sorted by; without it the column cannot be sorted by. */
   readonly value?: ((row: number) => SortValue) | undefined;
   /** The class of a cell, such as `gain`. */
   readonly class?: ((row: number) => string) | undefined;

@@ -3,7 +3,7 @@
 import type { Table } from "@backtestr/client/page";
 
 const NEEDS_QUOTES = /[",\r\n]/;
-/** What a spreadsheet would run as a formula. */
+/** Matches a text that a spreadsheet would run as a formula. */
 const FORMULA = /^[=+\-@\t\r]/;
 
 /** Returns a cell. A text that a spreadsheet would take for a formula gets a leading apostrophe. */

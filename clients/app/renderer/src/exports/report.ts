@@ -10,7 +10,7 @@ import { flattened } from "../screens/result/configuration-paths";
 import { METRIC_GROUPS, metricText, metricValue, whyUndefined } from "../screens/result/metric-text";
 import { tableCsv } from "./csv";
 
-/** What a report is made of. */
+/** The content of a report. */
 export interface ReportData {
   readonly title: string;
   readonly status: string;

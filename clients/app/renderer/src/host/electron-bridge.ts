@@ -1,4 +1,4 @@
-/** What the preload of the Electron app gives its window, as `window.backtestr`. Both sides are written against this. */
+/** The functions that the preload of the Electron app gives its window, as `window.backtestr`. Both sides are written against this. */
 
 import type { HostSession } from "./host";
 
@@ -9,7 +9,7 @@ export type Answered<Value> =
 
 /** The functions of the preload: each names one thing that a window may ask of the main process. */
 export interface ElectronBridge {
-  /** What the app says of itself. */
+  /** Returns what the app says of itself. */
   session(): Promise<Answered<HostSession>>;
   /** Starts a broker, and resolves once it serves. */
   startBroker(): Promise<Answered<null>>;

@@ -5,7 +5,7 @@ import { HostError, type HostState } from "./host";
 /** Milliseconds between two questions while something is wrong. */
 const EVERY_MS = 2_000;
 
-/** What the watch is given by the page. */
+/** The parts of the page that the watch uses. */
 export interface HostProbe {
   /** Asks the host for its session; rejects with a `HostError`. */
   ask(): Promise<unknown>;

@@ -7,7 +7,7 @@
 
 import type { RemoteClient } from "@backtestr/client/page";
 
-/** What the host says of itself, once it is asked. */
+/** The host's answer about itself. */
 export interface HostSession {
   /** The version of backtestr that serves this renderer. */
   readonly version: string;
@@ -48,7 +48,7 @@ export type HostState =
 export class HostError extends Error {
   /** A stable name of the error, such as `SESSION_EXPIRED`, `HOST_UNREACHABLE` or `UPLOAD_TOO_LARGE`. */
   readonly code: string;
-  /** What helps, the most useful first; may be empty. */
+  /** Actions that help, the most useful first; may be empty. */
   readonly recoveryActions: readonly HostAction[];
 
   constructor(code: string, message: string, recoveryActions: readonly HostAction[] = []) {
@@ -59,7 +59,7 @@ export class HostError extends Error {
   }
 }
 
-/** What the renderer runs in. All methods that return a promise reject with a `HostError`. */
+/** The surroundings of the renderer: a page, or a window of Electron. All methods that return a promise reject with a `HostError`. */
 export interface Host {
   readonly kind: "page" | "electron";
 

@@ -1,4 +1,4 @@
-/** What a view has of the broker's data: still waiting, failed, or there. */
+/** The state of data that a view shows: still waiting, failed, or there. */
 
 /** `since` is in milliseconds since 1970. A value that is being read again stays shown. */
 export type Loadable<Value> =

@@ -3,7 +3,7 @@
 import { createHost } from "../../../renderer/src/host/create-host";
 import type { Host, HostState } from "../../../renderer/src/host/host";
 
-/** What the page gives its tests. */
+/** The functions that the page gives its tests. */
 export interface Tried {
   readonly host: Host;
   readonly states: HostState[];

@@ -113,7 +113,7 @@ async function newContext(options: OpenOptions): Promise<BrowserContext> {
   return context;
 }
 
-/** What the pages of a failed test show, as `tests/screenshots/failed …`. */
+/** Takes pictures of the pages of a failed test, as `tests/screenshots/failed …`. */
 async function picturesOf(contexts: readonly BrowserContext[], name: string): Promise<void> {
   const file = name.replaceAll(/[^a-z0-9]+/gi, "-").slice(0, 60);
   const pages = contexts.flatMap((one) => one.pages());

@@ -1,4 +1,4 @@
-/** What all files of tests share: one browser, one broker, and one server of the page with a cookie that lets in. */
+/** Starts what all files of tests share: one browser, one broker, and one server of the page with a cookie that lets in. */
 
 import { mkdirSync, rmSync } from "node:fs";
 import { resolve } from "node:path";

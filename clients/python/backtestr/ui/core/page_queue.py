@@ -1,4 +1,4 @@
-"""What waits to be sent to one page, in order.
+"""The queue of one page holds what waits to be sent to it, in order.
 
 The window of stream messages bounds those. Answers are never dropped: a page that leaves too many of them unread is
 disconnected, and a new link asks again.

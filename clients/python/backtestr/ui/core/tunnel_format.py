@@ -14,9 +14,9 @@ from backtestr_protocol.topics import SOCKETS, Socket
 
 SUBPROTOCOL = "backtestr.1"
 
-# What a page sends.
+# The kinds of messages that a page sends.
 REQUEST, SUBSCRIBE, UNSUBSCRIBE, TAKEN = 1, 2, 3, 4
-# What it is sent.
+# The kinds that it is sent.
 ANSWER, STREAM_MESSAGE, OPENED, LOST, ABSENT, REPLACED = 1, 2, 3, 4, 5, 6
 
 # Bytes of a subscription that the broker takes (PROTOCOL.md, section 13).

@@ -1,4 +1,4 @@
-"""What the server answers over HTTP, and who gets an answer."""
+"""The application answers requests over HTTP, of those who may ask."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ export function declaredNames(source: string): readonly string[] {
   return [...new Set([...source.matchAll(DECLARED)].map(([, , name]) => name as string))];
 }
 
-/** What an error says of the author's file. */
+/** The part of an error that is about the author's file. */
 export interface FailedPlace {
   /** The lines of the file that were under way, the last of them where it was raised. */
   readonly lines: readonly number[];

@@ -1,4 +1,4 @@
-/** What a comparison makes of several results. Pure. */
+/** Compares several results. Pure. */
 
 import type { RemoteResults } from "@backtestr/client/page";
 import { Pyramid } from "../../charts/pyramid";

@@ -1,4 +1,4 @@
-/** What the name of a file tells of the series in it; the broker decides by the content. */
+/** Reads symbol and timeframe from the name of a file; the broker decides by the content. */
 
 /** The symbol and timeframe that a name seems to have; either may be absent. */
 export interface Told {

@@ -4,7 +4,7 @@ import type { RemoteClient, SeriesFacts, SeriesInfo } from "@backtestr/client/pa
 import { type Accessor, createSignal } from "solid-js";
 import { timeframeMs } from "../../format/times";
 
-/** What is known of a series beside the catalogue's line. */
+/** The course and gaps of a series, beside the catalogue's line. */
 export type Preview =
   | { readonly state: "waiting" }
   | { readonly state: "failed"; readonly error: unknown }

@@ -1,4 +1,4 @@
-/** What a running backtest has told, in columns of a stated size. Pure. */
+/** Keeps what a running backtest has told, in columns of a stated size. Pure. */
 
 import type { BacktestProgress, OrderUpdate, PositionUpdate } from "@backtestr/client/page";
 import type { FillColumns } from "../../charts/fill-columns";

@@ -1,4 +1,4 @@
-/** What the screens make of a result: its configuration, its fills joined to its trades, its columns. Pure. */
+/** Prepares a result for the screens: its configuration, its fills joined to its trades, its columns. Pure. */
 
 import type { Metrics, Table, TextColumn } from "@backtestr/client/page";
 import type { FillColumns } from "../../charts/fill-columns";

@@ -35,7 +35,7 @@ export interface Deals {
   readonly orders: Table;
 }
 
-/** What the screen of a result reads. */
+/** The readings of the screen of a result. */
 export interface RunModel {
   readonly id: string;
   readonly results: RemoteResults;

@@ -1,4 +1,4 @@
-/** What is typed on the screen Run. Every field is kept as text, so that nothing typed is lost while it is no value yet. */
+/** Keeps what is typed on the screen Run. Every field is kept as text, so that nothing typed is lost while it is no value yet. */
 
 import type { SeriesInfo } from "@backtestr/client/page";
 import type { Draft, DraftsStore } from "../../stores/drafts";

@@ -29,7 +29,7 @@ import { EMPTY_DRAFT, openRunDraft, type RunDraft } from "./run-draft";
 import { asCommand, asPython } from "./run-text";
 import "./run-screen.css";
 
-/** What the parts of the form are given. */
+/** The properties of the parts of the form. */
 export interface FormPart {
   readonly draft: RunDraft;
   change(part: Partial<RunDraft>): void;

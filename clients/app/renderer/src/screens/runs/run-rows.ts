@@ -2,7 +2,7 @@
 
 import type { BacktestStatus, Metrics, StoredResult } from "@backtestr/client/page";
 
-/** What a row has beside the status, once it was read. */
+/** The cells of a row beside the status, once they were read. */
 export interface RunSummary {
   readonly config: { readonly [name: string]: unknown };
   readonly metrics: Metrics | null;

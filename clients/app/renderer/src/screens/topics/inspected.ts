@@ -1,4 +1,4 @@
-/** What an inspector keeps of topics: counts, the latest messages, and gaps. All of it is bounded, and pure. */
+/** Keeps what an inspector shows of topics: counts, the latest messages, and gaps. All of it is bounded, and pure. */
 
 /** Topics that are told apart; messages of further ones are counted together. */
 export const MOST_TOPICS = 500;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ PAGE = (ROOT / "protocol" / "PROTOCOL.md").read_text("utf-8")
 # Text and number of each.
 HEADINGS: list[tuple[str, str]] = re.findall(r"^##+ ((\d+(?:\.\d+)?)\.? .+)$", PAGE, re.MULTILINE)
 TEXTS = {".md", ".py", ".toml", ".mjs", ".js", ".ts", ".json"}
+BUILT = {"node_modules", "dist", "page", "coverage", "compiled", "__pycache__"}
 
 Struct = type[msgspec.Struct]
 
@@ -192,12 +194,11 @@ def test_links_lead_to_the_sections_that_they_name() -> None:
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Yield every text of the repository that may refer to the page."""
-    for top in ROOT.iterdir():
-        if top.name.startswith("."):
-            continue
-        for path in [top] if top.is_file() else top.rglob("*"):
-            if path.suffix in TEXTS and path.is_file() and "node_modules" not in path.parts:
+    """Yield every text of the repository that may refer to the page, but for those that programs write."""
+    for folder, below, names in os.walk(ROOT):
+        below[:] = [one for one in below if not one.startswith(".") and one not in BUILT]
+        for path in (Path(folder, name) for name in names):
+            if path.suffix in TEXTS and path.name != "package-lock.json":
                 yield path, path.read_text("utf-8")
 
 

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { probed } from "../../renderer/src/screens/run/probe";
 import { build, draftOf, fieldsOf, fractionOf, timeOf } from "../../renderer/src/screens/run/run-config";
-import { checkedDraft, EMPTY_DRAFT, type RunDraft } from "../../renderer/src/screens/run/run-draft";
+import { checkedDraft, EMPTY_DRAFT, type RunDraft, withTyped } from "../../renderer/src/screens/run/run-draft";
 import { asCommand, asPython } from "../../renderer/src/screens/run/run-text";
 import { rangeOf, sourceOf } from "../../renderer/src/screens/run/series-range";
 
@@ -147,6 +147,19 @@ test("whatever was kept makes a whole draft, or none", () => {
     ...EMPTY_DRAFT,
     options: { b: "2" },
   });
+});
+
+test("what is typed while a configuration is copied stays", () => {
+  const before: RunDraft = { ...EMPTY_DRAFT, capital: "5", parameters: { sma_cross: { fast: "60", slow: "240" } } };
+  const typed = { ...before, pace: "9", parameters: { sma_cross: { fast: "30", slow: "240" }, macd: { fast: "1" } } };
+  const copied = { ...EMPTY_DRAFT, capital: "7", parameters: { sma_cross: { fast: "61", slow: "241" } } };
+  expect(withTyped(copied, before, before)).toEqual(copied);
+  expect(withTyped(copied, before, typed)).toEqual({
+    ...copied,
+    pace: "9",
+    parameters: { sma_cross: { fast: "30", slow: "241" }, macd: { fast: "1" } },
+  });
+  expect(withTyped(copied, before, { ...before, symbols: ["BTC"] }).symbols).toEqual(["BTC"]);
 });
 
 test("an error of the broker belongs to the fields that its paths name", () => {

@@ -120,6 +120,47 @@ test("what another page types is taken, and what is no draft is not", () => {
   });
 });
 
+test("what another page types while a draft is written is taken once that is done", async () => {
+  const state = new State();
+  await createRoot(async (dispose) => {
+    let stored = (): void => undefined;
+    const slow: DraftState = {
+      set: (key, value) =>
+        new Promise((resolve) => {
+          state.tell(key, value);
+          stored = () => resolve(value);
+        }),
+      subscribe: (key, callback) => state.subscribe(key, callback),
+    };
+    const draft = createDrafts(slow).open("run", "", text);
+    draft.change(() => "mine");
+    state.tell("app.draft.run", "older");
+    await vi.advanceTimersByTimeAsync(500);
+    expect([draft.value(), draft.unsaved()]).toEqual(["mine", true]);
+    state.tell("app.draft.run", "theirs");
+    expect(draft.value()).toBe("mine");
+    stored();
+    await vi.advanceTimersByTimeAsync(0);
+    expect([draft.value(), draft.unsaved()]).toEqual(["theirs", false]);
+    dispose();
+  });
+});
+
+test("what the broker has joined with another page's change is what the draft has then", async () => {
+  const state = new State();
+  await createRoot(async (dispose) => {
+    const joining: DraftState = {
+      set: async (_key, value) => `${value} and theirs`,
+      subscribe: (key, callback) => state.subscribe(key, callback),
+    };
+    const draft = createDrafts(joining).open("run", "", text);
+    draft.change(() => "mine");
+    await vi.advanceTimersByTimeAsync(500);
+    expect([draft.value(), draft.unsaved()]).toEqual(["mine and theirs", false]);
+    dispose();
+  });
+});
+
 test("a listing says what it waits for, what failed, and keeps what it had", async () => {
   const answers: (() => Promise<number>)[] = [
     () => Promise.reject(new Error("no broker")),

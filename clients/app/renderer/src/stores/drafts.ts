@@ -52,15 +52,24 @@ export function createDrafts(state: DraftState): DraftsStore {
     let version = 0; // of what was typed here
     const early: ((value: Value) => Value)[] = []; // changes before it was known what was kept, to be made to that
     let writing = false;
+    let sent: string | undefined; // the value that is being written, as text
+    let isEchoed = false; // the broker has told of it
+    let later: { readonly value: unknown } | undefined; // told behind it: another page was the last to write
 
     async function write(): Promise<void> {
       clearTimeout(timer);
       if (!unsaved() || writing || !known()) return;
       writing = true;
       const written = version;
+      [sent, isEchoed, later] = [JSON.stringify(value()), false, undefined];
       try {
-        await state.set(key, value());
-        if (version === written) setUnsaved(false);
+        const stored = await state.set(key, value());
+        if (version === written) {
+          setUnsaved(false);
+          const other = later as { readonly value: unknown } | undefined; // set meanwhile
+          if (other !== undefined) take(other.value);
+          else if (JSON.stringify(stored) !== sent) take(stored); // joined with what another page had changed
+        }
       } catch {
         // It stays unsaved in memory; `flush` tries again once the broker is back.
       }
@@ -68,7 +77,12 @@ export function createDrafts(state: DraftState): DraftsStore {
       if (unsaved() && version !== written) void write();
     }
     function take(kept: unknown): void {
-      if (unsaved() && known()) return; // what is typed here is newer
+      if (unsaved() && known()) {
+        // What is typed here is newer than all that the broker tells of before it.
+        if (isEchoed) later = { value: kept };
+        else isEchoed = JSON.stringify(kept) === sent;
+        return;
+      }
       batch(() => {
         setKnown(true);
         const checked = check(kept);

@@ -58,6 +58,18 @@ export function chooseSeries(drafts: DraftsStore, series: Pick<SeriesInfo, "symb
   });
 }
 
+/** Returns `next` with what was typed on the way from `before` to `now`, which must not be lost. */
+export function withTyped<Value>(next: Value, before: Value, now: Value): Value {
+  if (JSON.stringify(before) === JSON.stringify(now)) return next;
+  if (!isMap(next) || !isMap(before) || !isMap(now)) return now;
+  const joined: { [name: string]: unknown } = { ...next };
+  for (const [name, value] of Object.entries(now)) {
+    if (JSON.stringify(value) === JSON.stringify(before[name])) continue;
+    joined[name] = isMap(value) ? withTyped(next[name] ?? {}, before[name] ?? {}, value) : value;
+  }
+  return joined as Value;
+}
+
 /** Makes a whole draft of what was kept, by this version of the app or another; undefined where it is none. */
 export function checkedDraft(kept: unknown): RunDraft | undefined {
   if (typeof kept !== "object" || kept === null || Array.isArray(kept)) return undefined;

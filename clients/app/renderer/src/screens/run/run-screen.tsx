@@ -25,7 +25,7 @@ import { OptionFields } from "./option-fields";
 import { createProbe, ProbeVerdict } from "./probe";
 import { RangePreview } from "./range-preview";
 import { build, draftOf, type FieldErrors, fieldsOf } from "./run-config";
-import { EMPTY_DRAFT, openRunDraft, type RunDraft } from "./run-draft";
+import { EMPTY_DRAFT, openRunDraft, type RunDraft, withTyped } from "./run-draft";
 import { asCommand, asPython } from "./run-text";
 import "./run-screen.css";
 
@@ -84,10 +84,10 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     ),
   );
   async function copy(id: string): Promise<void> {
+    const before = draft.value();
     try {
       const { config } = await app.client.request("GetBacktestResults", { backtestId: id, tables: [] });
-      const before = draft.value();
-      change(draftOf(config, algorithms()));
+      change(withTyped(draftOf(config, algorithms()), before, draft.value()));
       app.go({ screen: "run" });
       app.notices.show(`The form has the configuration of backtest ${id.slice(0, 8)}.`, {
         action: { label: "Undo", run: () => change(before) },

@@ -57,7 +57,9 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     if (!draft.unsaved()) return app.connection.status() === "ready" ? "Draft kept by the broker" : "";
     return app.connection.status() === "ready" ? "Draft kept here" : "Draft kept here until a broker answers";
   };
+  let typed: [before: RunDraft, now: RunDraft][] | undefined; // while a configuration is read that is to be copied
   function change(part: Partial<RunDraft>): void {
+    typed?.push([draft.value(), { ...draft.value(), ...part }]);
     draft.change((now) => ({ ...now, ...part }));
     setRefusal(undefined);
   }
@@ -84,10 +86,11 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     ),
   );
   async function copy(id: string): Promise<void> {
-    const before = draft.value();
+    typed = [];
     try {
       const { config } = await app.client.request("GetBacktestResults", { backtestId: id, tables: [] });
-      change(withTyped(draftOf(config, algorithms()), before, draft.value()));
+      const before = draft.value();
+      change(typed.reduce((next, [from, to]) => withTyped(next, from, to), draftOf(config, algorithms())));
       app.go({ screen: "run" });
       app.notices.show(`The form has the configuration of backtest ${id.slice(0, 8)}.`, {
         action: { label: "Undo", run: () => change(before) },
@@ -95,6 +98,7 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     } catch (error) {
       app.notices.show(`The configuration of ${id} could not be read: ${messageOf(error)}`, { kind: "error" });
     }
+    typed = undefined;
   }
   async function start(): Promise<void> {
     setTried(true);

@@ -247,7 +247,7 @@ class AlgorithmInfo(Contract, frozen=True, kw_only=True):
     version: Text
     description: Text
     parameters: Annotated[list[ParameterInfo], msgspec.Meta(max_length=MAX_PARAMETERS)]
-    requires: list[Text] = []
+    requires: Annotated[list[Text], msgspec.Meta(max_length=MAX_PARAMETERS)] = []
     across: bool = False
     origin: Origin | None = None
     look_ahead: LookAhead | None = None

@@ -58,6 +58,7 @@ test("a backtest of the notebook is listed in both pages, and one page pauses it
 test("a draft is the same in both pages and in the notebook, whoever changes it", async ({ open }) => {
   const [one, other] = await twoPages(open, "#/run");
   const slow = (page: Page) => page.getByLabel("slow", { exact: true });
+  await one.getByLabel("Algorithm", { exact: true }).selectOption("sma_cross"); // another test may have left another one
   await slow(one).fill("61");
   await expect.poll(() => slow(other).inputValue()).toBe("61");
   const keys = `[key for key in state.keys() if key.startswith("app.draft.")]`;

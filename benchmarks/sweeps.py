@@ -146,10 +146,10 @@ def measure(rounds: int) -> None:
     ):
         works[kind] = fresh_work(bars, one, space), PAIRS
     single = of_single_runs(bars)
-    works[RUNS] = single, len(single())  # type: ignore[arg-type]  # a block
+    works[RUNS] = single, len(single())  # type: ignore[arg-type]  # a work gives any object, this one a block
     if oracles.installed("vectorbt"):
         works[RIVAL] = rival(bars), PAIRS
-        compare(bars, works[FUSED][0]())  # type: ignore[arg-type]  # a block
+        compare(bars, works[FUSED][0]())  # type: ignore[arg-type]  # the same
     else:
         print(f"vectorbt {oracles.MISSING}: NOT COMPARED")
     for work, _ in works.values():

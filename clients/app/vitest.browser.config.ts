@@ -9,8 +9,6 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 180_000,
     expect: { poll: { timeout: 20_000, interval: 50 } },
-    // Chromium and the broker share two cores with whatever else runs there: what fails once and then passes is told as such.
-    retry: 1,
     // The files share one broker, one browser and two cores.
     maxWorkers: 1,
     passWithNoTests: false,

@@ -92,7 +92,7 @@ class Sweep:
 
     @property
     def stride(self) -> int:
-        """Of how many cells progress names one."""
+        """The number of cells of which progress names one."""
         rows = self.checked.cells if self.checked.sweep.method == "grid" else self.checked.combinations
         return max(1, -(-rows // MAX_LIVE_CELLS))
 

@@ -20,7 +20,7 @@ describe("the source of an algorithm", () => {
 
   const traceback = [
     "Traceback (most recent call last):",
-    '  File "/srv/work/mine.py", line 4, in mine',
+    '  File "/home/ann/mine.py", line 4, in mine',
     "    return helper(bars)",
     '  File "/usr/lib/numpy/core.py", line 900, in divide',
     '  File "mine.py", line 9, in helper',

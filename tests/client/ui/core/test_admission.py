@@ -1,4 +1,4 @@
-"""Who is let in: exact names, one browser for each link, and nobody without the cookie."""
+"""Admission takes exact names, lets one browser in for each link, and nobody without the cookie."""
 
 from __future__ import annotations
 

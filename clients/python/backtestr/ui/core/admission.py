@@ -1,4 +1,4 @@
-"""Who is let in: requests to this server, from its own pages, of a browser that has opened a link of this server.
+"""Admission lets in requests to this server, from its own pages, of a browser that has opened a link of this server.
 
 Names are compared whole, so a name that an attacker lets point to 127.0.0.1 is refused (DNS rebinding), and so is a
 page of any other origin. Tokens and cookies are kept as digests.

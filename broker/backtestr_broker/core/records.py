@@ -79,7 +79,7 @@ class DeletionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SweepFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of a sweep so far: rows that are `done`, of which some have `failed`, and the seconds spent on them."""
+    """The figures of a sweep so far: rows `done`, of which some have `failed`, and the seconds spent on them."""
 
     done: NotNegative = 0
     failed: NotNegative = 0

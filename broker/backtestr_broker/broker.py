@@ -79,7 +79,7 @@ class Broker:
         counts = config.worker_counts()
         spare = config.workers.spare
         curve = None if allow_list is None else allow_list.pair
-        with contextlib.ExitStack() as undo:  # closes what was opened when the next cannot be
+        with contextlib.ExitStack() as undo:  # closes what was opened when anything after it fails
             self.wake = Wake()
             undo.callback(self.wake.close)
             private_directory(data_dir, "BACKTESTR_DATA_DIR")
@@ -94,78 +94,88 @@ class Broker:
             self._sockets = Sockets(context, address, config.sockets, config.limits.max_message_bytes, curve, bounds)
             undo.callback(self._sockets.close)
             self._metrics = _metrics_server(config.metrics.port)
-            undo.pop_all()
-        instance_id = str(uuid.uuid4())
-        start = Start(
-            key=secrets.token_bytes(KEY_BYTES),
-            id_seed=secrets.token_bytes(KEY_BYTES),
-            limits=config.core_limits(),
-            workers=counts,
-            now=time.monotonic(),
-            restored=self._database.restored,
-            build=BUILD,
-        )
-        self._recorder = (
-            Recorder(
-                data_dir / RECORDINGS, config.recorder, instance_id, start, _recorder_stopped, signer, _recorder_resumed
+            if self._metrics is not None:
+                undo.callback(self._metrics.close)
+            instance_id = str(uuid.uuid4())
+            start = Start(
+                key=secrets.token_bytes(KEY_BYTES),
+                id_seed=secrets.token_bytes(KEY_BYTES),
+                limits=config.core_limits(),
+                workers=counts,
+                now=time.monotonic(),
+                restored=self._database.restored,
+                build=BUILD,
             )
-            if config.recorder.enabled
-            else None
-        )
-        core = Core(
-            signer=signer,
-            id_seed=start.id_seed,
-            instance_id=instance_id,
-            limits=start.limits,
-            workers=start.workers,
-            now=start.now,
-            restored=start.restored,
-            build=start.build,
-        )
-        rules = FileRules(
-            recordings=config.retention.recordings(),
-            damaged=config.retention.damaged(),
-            current=None if self._recorder is None else self._recorder.name,
-        )
-        self._files = StoredFiles(data_dir, rules, self.wake)
-        keys = self._sockets.worker_keys
-        # A client that reaches the broker otherwise may be on another machine.
-        is_local = self._sockets.endpoints.requests.startswith("ipc://")
-        tables_directory = str((data_dir / TABLES).absolute()) if is_local else None
-        settings = worker_settings(
-            {**counts, "compute": counts["compute"] + spare},
-            self._sockets.engine_endpoint,
-            key,
-            config.log,
-            None if keys is None else keys.for_workers(),
-            tables_directory,
-        )
-        compute = [one for one in settings if one.kind == "compute"]
-        spares = compute[counts["compute"] :]
-        workers = [one for one in settings if one not in spares]
-        supervisor = Supervisor(launch, workers, core.scheduler.workers.is_at_task, spares)
-        resources = Resources(
-            sockets=self._sockets,
-            database=self._database,
-            files=self._files,
-            supervisor=supervisor,
-            wake=self.wake,
-            allow_list=allow_list,
-            recorder=self._recorder,
-            metrics=self._metrics,
-            freed_memory=freed_memory,
-        )
-        self.event_loop = EventLoop(core, resources, on_serving)
-        self.connection = Connection(
-            protocol_version=PROTOCOL_VERSION,
-            instance_id=core.instance_id,
-            pid=os.getpid(),
-            start_time=time.time_ns() // 1_000_000,
-            endpoints=self._sockets.endpoints,
-            signing=Signing(algorithm="hmac-sha256", key=key),
-            curve=None if allow_list is None else _curve(allow_list),
-            tables_directory=tables_directory,
-        )
+            self._recorder = (
+                Recorder(
+                    data_dir / RECORDINGS,
+                    config.recorder,
+                    instance_id,
+                    start,
+                    _recorder_stopped,
+                    signer,
+                    _recorder_resumed,
+                )
+                if config.recorder.enabled
+                else None
+            )
+            if self._recorder is not None:
+                undo.callback(self._recorder.close)
+            core = Core(
+                signer=signer,
+                id_seed=start.id_seed,
+                instance_id=instance_id,
+                limits=start.limits,
+                workers=start.workers,
+                now=start.now,
+                restored=start.restored,
+                build=start.build,
+            )
+            rules = FileRules(
+                recordings=config.retention.recordings(),
+                damaged=config.retention.damaged(),
+                current=None if self._recorder is None else self._recorder.name,
+            )
+            self._files = StoredFiles(data_dir, rules, self.wake)
+            keys = self._sockets.worker_keys
+            # A client that reaches the broker otherwise may be on another machine.
+            is_local = self._sockets.endpoints.requests.startswith("ipc://")
+            tables_directory = str((data_dir / TABLES).absolute()) if is_local else None
+            settings = worker_settings(
+                {**counts, "compute": counts["compute"] + spare},
+                self._sockets.engine_endpoint,
+                key,
+                config.log,
+                None if keys is None else keys.for_workers(),
+                tables_directory,
+            )
+            compute = [one for one in settings if one.kind == "compute"]
+            spares = compute[counts["compute"] :]
+            workers = [one for one in settings if one not in spares]
+            supervisor = Supervisor(launch, workers, core.scheduler.workers.is_at_task, spares)
+            resources = Resources(
+                sockets=self._sockets,
+                database=self._database,
+                files=self._files,
+                supervisor=supervisor,
+                wake=self.wake,
+                allow_list=allow_list,
+                recorder=self._recorder,
+                metrics=self._metrics,
+                freed_memory=freed_memory,
+            )
+            self.event_loop = EventLoop(core, resources, on_serving)
+            self.connection = Connection(
+                protocol_version=PROTOCOL_VERSION,
+                instance_id=core.instance_id,
+                pid=os.getpid(),
+                start_time=time.time_ns() // 1_000_000,
+                endpoints=self._sockets.endpoints,
+                signing=Signing(algorithm="hmac-sha256", key=key),
+                curve=None if allow_list is None else _curve(allow_list),
+                tables_directory=tables_directory,
+            )
+            undo.pop_all()
 
     def run(self) -> None:
         """Serve until `event_loop.stop` is called, then end the workers and close everything."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import backtestr
 from backtestr.embedded_broker import EmbeddedBroker
+from backtestr_broker import broker as broker_module
 from backtestr_protocol.errors import NotFound
 from integration.test_end_to_end import SYNTH, run_to_end
 from support.harness import RawClient, RunningBroker
@@ -81,8 +85,37 @@ def test_an_embedded_broker_beside_a_process_is_another(embedded: EmbeddedBroker
         assert client.welcome.instance_id != raw_client.hello()["instanceId"]
 
 
+def test_a_broker_that_cannot_be_made_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("the last of what it needs is missing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broker_module, "Core", fail)
+        with pytest.raises(RuntimeError, match="the last of what"):  # and no end of the context is waited for
+            EmbeddedBroker(tmp_path)
+    with EmbeddedBroker(tmp_path) as again, again.connect() as client:
+        assert client.status().status == "healthy"
+
+
+def test_ctrl_c_while_a_broker_is_made_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = broker_module.Core
+
+    def press_and_make(**arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return make(**arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broker_module, "Core", press_and_make)
+        with pytest.raises(KeyboardInterrupt):
+            EmbeddedBroker(tmp_path)
+    with EmbeddedBroker(tmp_path) as again, again.connect() as client:
+        assert client.status().status == "healthy"
+
+
+# Should it hang, the traces of its threads say where.
 INTERRUPTED = """
-import os, signal, sys, threading
+import faulthandler, os, signal, sys, threading
+faulthandler.dump_traceback_later(80, exit=True)
 import backtestr
 
 folder = sys.argv[1]

@@ -9,12 +9,14 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+import backtestr
 from support.harness import RunningBroker
 
 SIGNALS = 1_000
@@ -137,3 +139,26 @@ def test_ctrl_c_at_a_thousand_random_moments(broker: RunningBroker, *, companion
     }
     # Two are at the beginning and the end. Of each interrupted call the answer may have come or not.
     assert answered + 2 <= requests <= answered + 2 + SIGNALS
+
+
+def test_ctrl_c_that_another_thread_gets_ends_a_wait(broker: RunningBroker) -> None:
+    """The sleep of the main thread goes on then, and what waits is compiled: it must run some Python now and then."""
+
+    raised = threading.Event()
+    in_time: list[bool] = []
+
+    def press() -> None:
+        select.select([], [], [], 0.1)  # the main thread sleeps by then
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        in_time.append(raised.wait(20.0))
+        subscription.close()  # so that a wait that noticed nothing ends
+
+    with backtestr.connect(connection_file=broker.connection_file) as client:
+        subscription = client.subscribe("prices.NONE.tick")
+        presser = threading.Thread(target=press)
+        presser.start()
+        with pytest.raises(KeyboardInterrupt):
+            subscription.next()
+        raised.set()
+        presser.join()
+    assert in_time == [True]

@@ -34,7 +34,7 @@ from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.worker_channel import WorkerSettings
 
 from .client import Client
-from .io.interrupts import JoinableThread, join_uninterrupted
+from .io.interrupts import JoinableThread, join_uninterrupted, uninterrupted
 
 # Seconds until the workers are ready; the first start on a machine compiles the kernels, and the machine may be slow or
 # busy. A broker that cannot start ends before that by itself.
@@ -69,8 +69,10 @@ class EmbeddedBroker:
         self._engine_config = engine_config or load_engine_config(paths.config_dir())
         self._serving = threading.Event()
         name = f"backtestr-{uuid.uuid4().hex}"
-        try:
-            self._broker = Broker(
+        made: list[Broker] = []
+
+        def make() -> None:
+            broker = Broker(
                 broker_config or _without_spare(load_broker_config(paths.config_dir())),
                 data_dir,
                 self.context,
@@ -78,9 +80,16 @@ class EmbeddedBroker:
                 self._launch,
                 self._on_serving,
             )
-        except BaseException:  # another broker may use that data directory
+            made.append(broker)
+
+        try:
+            uninterrupted(make)  # a socket that Ctrl-C left open would keep its context from ever ending
+        except BaseException:  # another broker may use that data directory, or Ctrl-C was pressed meanwhile
+            for broker in made:
+                broker.close()
             self.context.term()
             raise
+        [self._broker] = made
         self._thread = JoinableThread(self._run, "backtestr broker", daemon=True)
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import math
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -102,6 +103,25 @@ class InterruptGuard:
         except BaseException:  # whatever the handler raises; what it interrupts is tidied up first
             self._holds = True
             raise
+
+
+# Seconds of one sleep of a caller that waits.
+_SLEEP = 0.25
+
+
+def sleeps(timeout: float | None) -> Iterator[float]:
+    """Yield sleeps of at most `_SLEEP` seconds that make up `timeout`, without end if that is None.
+
+    Where the system gives Ctrl-C to another thread, or just before a sleep, it does not end the sleep: Python raises it
+    before its next instruction in the main thread. Callers are compiled and run none, so this module must not be.
+    """
+    left = math.inf if timeout is None else max(0.0, timeout)
+    while True:
+        sleep = min(left, _SLEEP)
+        yield sleep
+        left -= sleep
+        if left <= 0:
+            return
 
 
 # The seconds after which a wait looks whether the thread has ended, should its word have been lost to an interrupt.

@@ -5,25 +5,22 @@ The I/O thread never waits here; callers do.
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from backtestr.core.effects import Delivery, weight
 from backtestr_protocol.errors import TimedOut
 
 from .forks import check_process
+from .interrupts import sleeps
 
 # Deliveries that may be unread in one subscription: 200 MB of them. A backtest's million prices nearly fill that, and
 # are published faster than they are read. Messages beyond the bound are fetched again later.
 MAX_UNREAD = 400_000
-
-# Seconds of one sleep: where the system gives Ctrl-C to another thread, a sleeping main thread notices it on waking.
-_SLEEP = 0.25
 
 T = TypeVar("T")
 
@@ -156,17 +153,6 @@ class Mailbox:
 
     def _has_something(self) -> bool:
         return bool(self._unread) or self._ended
-
-
-def sleeps(timeout: float | None) -> Iterator[float]:
-    """Yield sleeps of at most `_SLEEP` seconds that make up `timeout`, without end if that is None."""
-    left = math.inf if timeout is None else max(0.0, timeout)
-    while True:
-        sleep = min(left, _SLEEP)
-        yield sleep
-        left -= sleep
-        if left <= 0:
-            return
 
 
 def time_left(timeout: float | None) -> Callable[[], float | None]:

@@ -19,7 +19,7 @@ import msgspec
 from backtestr_protocol.errors import TimedOut
 
 from .forks import check_process
-from .mailboxes import sleeps
+from .interrupts import sleeps
 
 # The most requests that one window can have under way, and that all windows of a client have in its session: half of
 # what may wait there, so that the other half is left to calls that are no pipeline's.

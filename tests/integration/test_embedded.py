@@ -18,6 +18,7 @@ import pytest
 import backtestr
 from backtestr.embedded_broker import EmbeddedBroker
 from backtestr_broker import broker as broker_module
+from backtestr_broker.core.core import Core
 from backtestr_protocol.errors import NotFound
 from integration.test_end_to_end import SYNTH, run_to_end
 from support.harness import RawClient, RunningBroker
@@ -98,11 +99,9 @@ def test_a_broker_that_cannot_be_made_leaves_nothing_open(tmp_path: Path, monkey
 
 
 def test_ctrl_c_while_a_broker_is_made_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make = broker_module.Core
-
-    def press_and_make(**arguments: Any) -> Any:
+    def press_and_make(**arguments: Any) -> Core:
         os.kill(os.getpid(), signal.SIGINT)
-        return make(**arguments)
+        return Core(**arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(broker_module, "Core", press_and_make)

@@ -109,6 +109,10 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     results_max_count: _NotNegative
     results_max_bytes: _NotNegative
     results_keep_newest: _NotNegative
+    sweeps_max_age_days: _Days
+    sweeps_max_count: _NotNegative
+    sweeps_max_bytes: _NotNegative
+    sweeps_keep_newest: _NotNegative
     recordings_max_age_days: _Days
     damaged_max_age_days: _Days
     damaged_max_count: _NotNegative
@@ -120,6 +124,15 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             max_count=self.results_max_count,
             max_bytes=self.results_max_bytes,
             keep_newest=self.results_keep_newest,
+        )
+
+    def sweeps(self) -> RetentionRules:
+        """Return the rules for sweeps."""
+        return RetentionRules(
+            max_age_ms=self.sweeps_max_age_days * _DAY_MS,
+            max_count=self.sweeps_max_count,
+            max_bytes=self.sweeps_max_bytes,
+            keep_newest=self.sweeps_keep_newest,
         )
 
     def recordings(self) -> RetentionRules:
@@ -163,6 +176,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             **msgspec.structs.asdict(self.state),
             rates=self.throttle.rates(),
             retention=self.retention.results(),
+            sweep_retention=self.retention.sweeps(),
         )
 
     def worker_counts(self) -> dict[WorkerKind, int]:

@@ -166,6 +166,12 @@ def test_the_core_gets_every_limit() -> None:
         max_bytes=kept["results_max_bytes"],
         keep_newest=kept["results_keep_newest"],
     )
-    own = {"rates": rates, "retention": retention}
+    of_sweeps = RetentionRules(
+        max_age_ms=kept["sweeps_max_age_days"] * 86_400_000,
+        max_count=kept["sweeps_max_count"],
+        max_bytes=kept["sweeps_max_bytes"],
+        keep_newest=kept["sweeps_keep_newest"],
+    )
+    own = {"rates": rates, "retention": retention, "sweep_retention": of_sweeps}
     expected = {**DEFAULTS["limits"], **DEFAULTS["liveness"], **DEFAULTS["state"], **own}
     assert config.core_limits() == CoreSettings(**expected)

@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from backtestr_broker.core.clients.answers import RequestKey
-from backtestr_broker.core.commit_queue import PendingSweep
+from backtestr_broker.core.commit_queue import DoneDeletions, PendingSweep
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.records import Change, SweepDeleted, SweepPut, SweepRecord
 from backtestr_protocol import topics, worker_channel
@@ -23,7 +23,7 @@ from backtestr_protocol.stream_messages import Column
 from backtestr_protocol.sweep_messages import DeletedSweep, StartSweep, SweepAccepted
 from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepSurvey
 
-from .interactive_tasks import InteractiveTasks
+from .interactive_tasks import NO_REQUEST, Done, InteractiveTasks, Result
 from .jobs import Jobs
 from .sweeps import Sweep, SweepEvent, Sweeps, checked_answer
 from .task_queue import MAX_PASSED, RETRY_AFTER_MS
@@ -169,22 +169,44 @@ class SweepScheduling:
                 f"sweep {sweep.sweep_id!r} is {sweep.status}; stop it (StopSweep) before it is deleted",
                 status=sweep.status,
             )
-        if sweep.blocks.in_flight or sweep.sweep_id in self._deleting:
+        if self.is_busy(sweep):
             raise Busy(f"the last blocks of sweep {sweep.sweep_id!r} are just ending", retryAfterMs=RETRY_AFTER_MS)
 
         def removed(frames: list[bytes]) -> None:
-            self._deleting.discard(sweep.sweep_id)
             answer = decode(_deleted_decoder, frames[0])
             deleted: list[Change] = [SweepDeleted(sweep.sweep_id)]
             self._outbox.answer_durably(request_key, answer, deleted)
-            self.sweeps.forget(sweep.sweep_id)
-            self._outbox.sequencer.drop(topics.progress(sweep.sweep_id))
+            self._forget(sweep)
 
-        answering = self._interactive.answering("DeleteSweep", request_key, removed)
+        self._remove(sweep, request_key, self._interactive.answering("DeleteSweep", request_key, removed))
 
-        def done(worker: Worker | None, result: list[bytes] | BacktestrError | ErrorData) -> None:
+    def is_busy(self, sweep: Sweep) -> bool:
+        """Return true while blocks of a sweep are being computed, or it is being deleted."""
+        return bool(sweep.blocks.in_flight) or sweep.sweep_id in self._deleting
+
+    def retire(self, sweep: Sweep, retired: Callable[[BacktestrError | ErrorData | None], None]) -> None:
+        """Remove an ended sweep that no request is about; `retired` gets the error, if any. Raises `Busy`."""
+
+        def done(_worker: Worker | None, result: Result) -> None:
+            if not isinstance(result, list):
+                retired(result)
+                return
+            self._outbox.submit_admitted([SweepDeleted(sweep.sweep_id)], DoneDeletions())
+            self._forget(sweep)
+            retired(None)
+
+        self._remove(sweep, NO_REQUEST, done)
+
+    def _forget(self, sweep: Sweep) -> None:
+        self.sweeps.forget(sweep.sweep_id)
+        self._outbox.sequencer.drop(topics.progress(sweep.sweep_id))
+
+    def _remove(self, sweep: Sweep, request_key: RequestKey, then: Done) -> None:
+        """Have a worker remove the rows of a sweep, then call `then`. Raises `Busy`."""
+
+        def done(worker: Worker | None, result: Result) -> None:
             self._deleting.discard(sweep.sweep_id)
-            answering(worker, result)
+            then(worker, result)
 
         self._deleting.add(sweep.sweep_id)
         try:

@@ -374,7 +374,7 @@ export interface DescribeMarketData {
 /**
  * The bytes that the data directory has on disk, as measured at `measuredTime`, and those that are free there.
  * `results` is the number of stored results. `damagedBytes` is what was set aside of damaged databases.
- * `tablesBytes` are those of table files.
+ * `tablesBytes` are those of table files, and `sweepsBytes` those of the rows of `sweeps`.
  */
 export interface DiskUsage {
   readonly results: number;
@@ -387,6 +387,10 @@ export interface DiskUsage {
   readonly measuredTime: number;
   /** Default: 0 */
   readonly tablesBytes?: number | undefined;
+  /** Default: 0 */
+  readonly sweeps?: number | undefined;
+  /** Default: 0 */
+  readonly sweepsBytes?: number | undefined;
 }
 
 /**

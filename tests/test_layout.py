@@ -36,6 +36,7 @@ COVERED_BY = {
     "protocol/evaluation_messages": "tests/protocol/test_messages.py",
     "protocol/import_messages": "tests/protocol/test_messages.py",
     "protocol/sweep_messages": "tests/protocol/test_messages.py",
+    "protocol/trial_messages": "tests/protocol/test_messages.py",
     "protocol/sweep_tasks": "tests/broker/core/scheduling/test_sweep_scheduling.py",
     "protocol/system/open_flags": "tests/protocol/test_private_files.py",
     "protocol/system/ports": "tests/broker/io/test_sockets.py",

@@ -40,6 +40,21 @@ MAX_SWEEPS = 1_000
 LISTED_SWEEPS = 100
 
 Expression = Annotated[str, msgspec.Meta(max_length=MAX_EXPRESSION)]
+# The address of a Dask scheduler.
+MAX_ADDRESS = 220
+# Workers of a cluster that a status names as refused: of a large cluster with one wrong image, some say enough.
+MAX_REFUSED = 16
+# The address of a worker, and what differs.
+Refusal = Annotated[str, msgspec.Meta(max_length=1_000)]
+
+SchedulerAddress = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(?:(?:tcp|tls)://(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5})?(?!\n)$",
+        max_length=MAX_ADDRESS,
+        description="the address of a Dask scheduler, such as tcp://10.0.0.5:8786 or tls://host:8786, or an empty text",
+    ),
+]
 
 
 class StartSweep(Contract, frozen=True, kw_only=True):
@@ -50,7 +65,9 @@ class StartSweep(Contract, frozen=True, kw_only=True):
     included. `where` is a constraint on parameters, such as `fast < slow`. `grid` runs every combination, and `random`
     so many `trials` of them, each once, which `seed` alone selects. `objective` names the metric that `direction` is
     about. `metrics` are the figures of each row: the usual ones if absent, and every one for `["all"]`. `block_size` is
-    the number of cells that a worker takes at a time; if absent, it follows from the measured speed.
+    the number of cells that a worker takes at a time; if absent, it follows from the measured speed. `scheduler` is the
+    address of the Dask cluster that computes it: absent, that of the broker's configuration; empty, none, so that the
+    broker's own workers do.
     """
 
     sweep_id: BacktestId | None = None
@@ -64,6 +81,7 @@ class StartSweep(Contract, frozen=True, kw_only=True):
     direction: Direction = "maximize"
     metrics: Annotated[list[Name], msgspec.Meta(max_length=MAX_METRICS)] | None = None
     block_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BLOCK)] | None = None
+    scheduler: SchedulerAddress | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -76,6 +94,8 @@ class SweepAccepted(Contract, frozen=True, kw_only=True):
     The sweep runs `combinations` of its `cells`; where the number is not `exact`, it is told from a sample of the
     space. `estimated_ms` is how long that takes on all compute workers if they do nothing else. `notes` say what the
     sweep does in another way than it was asked to. The answer to a dry run has no `sweep_id` and no `status`.
+    `trials_before` is how many combinations this broker had run with this algorithm on these bars, in sweeps and
+    backtests, before the sweep began; `trial_group` names them for GetTrials.
     """
 
     sweep_id: str | None = None
@@ -87,6 +107,8 @@ class SweepAccepted(Contract, frozen=True, kw_only=True):
     path: SweepPathName
     path_reason: str
     notes: list[str] = []
+    trials_before: int | None = None
+    trial_group: str | None = None
 
 
 class SweepRef(Contract, frozen=True, kw_only=True):
@@ -103,11 +125,26 @@ class SweepBest(Contract, frozen=True, kw_only=True):
     parameters: dict[Name, Any]
 
 
+class SweepCluster(Contract, frozen=True, kw_only=True):
+    """The cluster that computes a sweep, as its latest blocks found it.
+
+    `workers` of the scheduler's compute. `refused` names those that would compute other bits, and what differs.
+    """
+
+    scheduler: SchedulerAddress
+    workers: NotNegative = 0
+    refused: Annotated[list[Refusal], msgspec.Meta(max_length=MAX_REFUSED)] = []
+
+
 class SweepStatus(Contract, frozen=True, kw_only=True):
     """The status of a sweep: `done` of `of` combinations, of which `failed` ones have a reason in place of figures.
 
     `rate` is in combinations a second, and absent until some are done. `time_left_ms` follows from it. `blocks` are
-    being computed at this moment. `work_ms` is the time that workers have spent on what is done, added up.
+    being computed at this moment. `work_ms` is the time that workers have spent on what is done, added up. `cluster` is
+    that of a sweep on several machines. A paused sweep with an `error` has lost its cluster.
+    `trials_before` is how many combinations this broker had run with this algorithm on these bars, in sweeps and
+    backtests, when the sweep was accepted. `trials_after` is that number soon after the sweep has ended, its own
+    combinations included; it is absent until then. GetTrials with `trial_group` gives the number at any moment.
     """
 
     sweep_id: str
@@ -132,7 +169,11 @@ class SweepStatus(Contract, frozen=True, kw_only=True):
     submit_time: int
     start_time: int | None = None
     end_time: int | None = None
+    cluster: SweepCluster | None = None
     error: ErrorData | None = None
+    trials_before: int | None = None
+    trials_after: int | None = None
+    trial_group: str | None = None
 
 
 class SweepDetails(SweepStatus, frozen=True, kw_only=True):

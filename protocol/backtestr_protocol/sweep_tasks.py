@@ -11,11 +11,14 @@ from typing import Annotated
 
 import msgspec
 
+from .errors import ErrorData
 from .messages import BacktestId
 from .ranges import Name, NotNegative, Number, Positive, Text
 from .stream_messages import Column
-from .sweep_messages import MAX_BLOCK, StartSweep, SweepBest, SweepPathName
+from .sweep_messages import MAX_BLOCK, MAX_REFUSED, Refusal, StartSweep, SweepBest, SweepPathName
 
+# Units of one span: a second of a thousand workers, as blocks of the usual size.
+MAX_SPAN = 64 * MAX_BLOCK
 # Ranges of finished units in the answer to a survey: with blocks in their order there are few.
 MAX_RANGES = 1_000_000
 
@@ -29,7 +32,8 @@ class CheckedSweep(_Task, frozen=True, kw_only=True):
 
     `sweep` has all that the request left out filled in, and the version of its algorithm. It runs `combinations` of
     `cells`, which are told from a sample unless `exact`, and are found in `units`. `bars` are those of all its symbols.
-    `data_version` says which bars these are: blocks on others are refused.
+    `data_version` says which bars these are: blocks on others are refused. `trial_group` is the group that its rows are
+    trials of, and `trials_before` how many were in it; sweeps of earlier versions have neither.
     """
 
     sweep: StartSweep
@@ -42,6 +46,8 @@ class CheckedSweep(_Task, frozen=True, kw_only=True):
     path_reason: Text
     data_version: Name
     notes: list[Text] = []
+    trial_group: Name | None = None
+    trials_before: NotNegative | None = None
 
 
 class SweepBlock(_Task, frozen=True, kw_only=True):
@@ -69,6 +75,42 @@ class BlockDone(_Task, frozen=True, kw_only=True):
     seconds: Number
     best: SweepBest | None = None
     cells_done: dict[Name, Column] = {}
+
+
+class SweepSpan(_Task, frozen=True, kw_only=True):
+    """The data of `RunSpan`: units that a worker has a cluster compute, in blocks, and stores as they come back.
+
+    A unit takes `unit_seconds` of one processor, as measured so far.
+    """
+
+    sweep_id: BacktestId
+    checked: CheckedSweep
+    first: NotNegative
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_SPAN)]
+    stride: Positive = 1
+    unit_seconds: Number
+
+
+class SpanDone(_Task, frozen=True, kw_only=True):
+    """The answer to `RunSpan`: all of its units but those `left`, ranges as [first, count] in order, are on disk.
+
+    `seconds` were spent on them by `workers` of the cluster, added up. Where some are left, `problem` says why, and
+    the sweep fails for it, or, with `pauses`, waits until it is resumed. `refused` names workers of the cluster that
+    got no block, and why.
+    """
+
+    first: NotNegative
+    count: NotNegative
+    rows: NotNegative
+    failed: NotNegative
+    seconds: Number
+    best: SweepBest | None = None
+    cells_done: dict[Name, Column] = {}
+    left: Annotated[list[tuple[NotNegative, Positive]], msgspec.Meta(max_length=MAX_SPAN)] = []
+    problem: ErrorData | None = None
+    pauses: bool = False
+    workers: NotNegative = 0
+    refused: Annotated[list[Refusal], msgspec.Meta(max_length=MAX_REFUSED)] = []
 
 
 class SweepSurvey(_Task, frozen=True, kw_only=True):

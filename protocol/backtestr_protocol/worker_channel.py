@@ -26,8 +26,9 @@ from .system_status import BatchingStatus, CacheStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
 # The kinds of tasks. A backtest is checked before it is accepted, and run afterwards. The bars of a price replay are
-# read before it is hosted beside the tasks. A sweep is checked, surveyed after a restart, and run in blocks; one row of
-# it is checked as a backtest. The other kinds have the names of the requests that they answer.
+# read before it is hosted beside the tasks. A sweep is checked, surveyed after a restart, and run in blocks, or in spans
+# that a cluster computes; one row of it is checked as a backtest. The other kinds have the names of the requests that
+# they answer.
 Work = Literal[
     "CheckBacktest",
     "RunBacktest",
@@ -35,9 +36,11 @@ Work = Literal[
     "CheckSweep",
     "SurveySweep",
     "RunBlock",
+    "RunSpan",
     "OpenSweepRun",
     "GetSweepResults",
     "DeleteSweep",
+    "GetTrials",
     "RegisterAlgorithm",
     "GetAlgorithmStatus",
     "EvaluateAlgorithm",

@@ -22,6 +22,7 @@ from backtestr_protocol import (
     stream_messages,
     sweep_messages,
     system_status,
+    trial_messages,
 )
 from backtestr_protocol.codec import (
     REQUEST,
@@ -94,6 +95,25 @@ SWEEP = sweep_messages.StartSweep(
     seed=7,
     metrics=["sharpeRatio", "maxDrawdown"],
 )
+TRIALS = trial_messages.TrialList(
+    groups=[
+        trial_messages.TrialGroup(
+            group="5d0c2f9e8b7a41c6a3f4e1d2c3b4a596",
+            algorithm="sma_cross",
+            symbols=["BTCPERP"],
+            timeframe="1m",
+            data_version="8e1f0a2b3c4d5e6f708192a3b4c5d6e7",
+            start_time=1_641_168_000_000,
+            end_time=1_641_254_400_000,
+            bars=1_440,
+            trials=1_036,
+            runs=1_140,
+            first_time=NOW - 86_400_000,
+            last_time=NOW,
+        )
+    ],
+    count=3,
+)
 RESULTS = messages.GetBacktestResults(backtest_id=BACKTEST, tables=["equity", "trades"], mapped=True)
 REPLAY = price_messages.StartPriceReplay(
     replay_id="7d8e9f0a-1b2c-4d3e-8f4a-5b6c7d8e9f0a",
@@ -144,6 +164,7 @@ def requests() -> list[Case]:
         request(12, "EvaluateAlgorithm", EVALUATE, counter=11),
         request(13, "GetBacktestResults", RESULTS, counter=12),
         request(14, "StartSweep", SWEEP, counter=13),
+        request(16, "GetTrials", trial_messages.GetTrials(algorithm_id="sma_cross", symbol="BTCPERP"), counter=14),
     ]
 
 
@@ -240,6 +261,7 @@ def responses() -> list[Case]:
             "name": "with a table file, and a table attached",
         },
         answer("SweepAccepted", 14, "Success", sweep),
+        answer("TrialList", 16, "Success", TRIALS),
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]
 

@@ -105,7 +105,7 @@ class SweepWork:
         self._panel = panel
         self._seen = panel if seen is None else seen
         self._conventions = plan.options.conventions
-        self._constraints = plan.space.constraints()
+        self.constraints = plan.space.constraints()
         asked = set(plan.metrics)
         self._with_tails, self._with_excursions = (bool(asked & set(group)) for group in (OF_TAILS, OF_EXCURSIONS))
         self._seen_with = cache(self._cut)
@@ -288,7 +288,7 @@ def run_block(work: SweepWork, first: int, count: int) -> Block:
     A combination whose algorithm fails is a row with the reason; all others are computed.
     """
     plan = work.plan
-    found = plan.space.combinations(first, count, work._constraints)
+    found = plan.space.combinations(first, count, work.constraints)
     rows = new_rows(len(found))
     failures = work.evaluate(found, rows)
     failed = list(failures)

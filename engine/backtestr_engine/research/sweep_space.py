@@ -131,9 +131,26 @@ class Space(msgspec.Struct, frozen=True):
         """
         if first < 0 or count < 0:
             raise IndexError(f"a block begins at a cell and has a number of them, not {first} and {count}")
-        cells = np.arange(first, max(first, min(first + count, self.cells)), dtype=np.int64)
-        kept = cells[self._admissible(cells, self.constraints() if constraints is None else constraints)]
+        return self.at(np.arange(first, max(first, min(first + count, self.cells)), dtype=np.int64), constraints)
+
+    def at(self, cells: Integers, constraints: Sequence[Constraint] | None = None) -> Combinations:
+        """Return the admissible combinations among `cells`, in their order, which the space must have.
+
+        `constraints` are those of the space, where they are parsed already.
+        """
+        kept = cells[self.admissible(cells, constraints)]
         return Combinations(kept, self._columns(kept, self.axes))
+
+    def admissible(self, cells: Integers, constraints: Sequence[Constraint] | None = None) -> Booleans:
+        """Return which of `cells` the constraints admit; `constraints` are as for `at`."""
+        kept = np.ones(len(cells), dtype=np.bool_)
+        constraints = self.constraints() if constraints is None else constraints
+        named = {name for constraint in constraints for name in constraint.names}
+        columns = self._columns(cells, [name for name in self.axes if name in named])
+        columns |= {name: np.full(len(cells), value) for name, value in self.fixed.items() if name in named}
+        for constraint in constraints:
+            kept &= constraint.holds(columns)
+        return kept
 
     def count(self) -> Count:
         """Count the cells, and the admissible ones by the parameters that constraints name.
@@ -146,23 +163,14 @@ class Space(msgspec.Struct, frozen=True):
         part = Space(named, self.fixed, self.where)
         if counted <= COUNTED_EXACTLY:
             admissible = sum(
-                int(np.count_nonzero(part._admissible(np.arange(at, min(at + _TOGETHER, counted)), constraints)))
+                int(np.count_nonzero(part.admissible(np.arange(at, min(at + _TOGETHER, counted)), constraints)))
                 for at in range(0, counted, _TOGETHER)
             ) * (cells // counted)
             if not admissible:
                 raise self._nothing_left(part, counted, constraints)
             return Count(cells=cells, admissible=admissible, exact=True)
-        found = int(np.count_nonzero(part._admissible(_spread(counted), constraints)))
+        found = int(np.count_nonzero(part.admissible(_spread(counted), constraints)))
         return Count(cells=cells, admissible=round(cells * (found / _SAMPLED)), exact=False, sampled=_SAMPLED)
-
-    def _admissible(self, cells: Integers, constraints: Sequence[Constraint]) -> Booleans:
-        kept = np.ones(len(cells), dtype=np.bool_)
-        named = {name for constraint in constraints for name in constraint.names}
-        columns = self._columns(cells, [name for name in self.axes if name in named])
-        columns |= {name: np.full(len(cells), value) for name, value in self.fixed.items() if name in named}
-        for constraint in constraints:
-            kept &= constraint.holds(columns)
-        return kept
 
     def _columns(self, cells: Integers, names: Iterable[str]) -> dict[str, AnyArray]:
         wanted, columns, stride = set(names), {}, self.cells
@@ -177,7 +185,7 @@ class Space(msgspec.Struct, frozen=True):
             one
             for one in constraints
             if not any(
-                part._admissible(np.arange(at, min(at + _TOGETHER, counted)), [one]).any()
+                part.admissible(np.arange(at, min(at + _TOGETHER, counted)), [one]).any()
                 for at in range(0, counted, _TOGETHER)
             )
         ]

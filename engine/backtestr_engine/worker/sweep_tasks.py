@@ -16,13 +16,14 @@ import polars as pl
 
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.backtest.plan import prepare
-from backtestr_engine.data.arrays import AnyArray, Integers
+from backtestr_engine.data.arrays import AnyArray
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.instants import parse_instant
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import parse_timeframe
 from backtestr_engine.metrics.figures import NOT_COMPUTED
 from backtestr_engine.research.sweep_blocks import Block, SweepWork
+from backtestr_engine.research.sweep_draws import drawn_cells
 from backtestr_engine.research.sweep_kernels import new_rows
 from backtestr_engine.research.sweep_plan import ALL_METRICS, SweepPlan, checked_metrics, plan_sweep
 from backtestr_engine.research.sweep_space import Combinations, Space
@@ -36,7 +37,6 @@ from backtestr_protocol.stream_messages import Column
 from backtestr_protocol.sweep_messages import DEFAULT_TRIALS, MAX_COMBINATIONS, StartSweep, SweepBest
 from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepRow, SweepSurvey
 
-from .sweep_draws import drawn_cells
 from .sweep_store import BlockFacts, SweepStore, rows_of
 
 Frames = list[bytes]
@@ -294,7 +294,7 @@ def _first_admissible(space: Space) -> int:
             return int(found.cells[0])
     for first in range(0, min(cells, MAX_DRAWS), _TOGETHER):
         drawn = drawn_cells(0, cells, first, _TOGETHER)
-        if (admissible := space._admissible(drawn, constraints)).any():
+        if (admissible := space.admissible(drawn, constraints)).any():
             return int(drawn[admissible][0])
     raise InvalidConfiguration(
         f"the constraint leaves none of {2 * MAX_DRAWS:,} combinations that were looked at, of {cells:,}: widen it",
@@ -309,7 +309,7 @@ def _draws_of(space: Space, seed: int, trials: int) -> int:
         return trials
     found = 0
     for first in range(0, min(cells, MAX_DRAWS), _TOGETHER):
-        admissible = space._admissible(drawn_cells(seed, cells, first, _TOGETHER), constraints)
+        admissible = space.admissible(drawn_cells(seed, cells, first, _TOGETHER), constraints)
         before, found = found, found + int(np.count_nonzero(admissible))
         if found >= trials:
             return first + int(np.flatnonzero(admissible)[trials - before - 1]) + 1
@@ -323,14 +323,9 @@ def _draws_of(space: Space, seed: int, trials: int) -> int:
 def _combinations(space: Space, checked: CheckedSweep, first: int, count: int, work: SweepWork) -> Combinations:
     """Return the combinations of a range of units, those of draws in the order of their cells."""
     if checked.sweep.method == "grid":
-        return space.combinations(first, count, work._constraints)
+        return space.combinations(first, count, work.constraints)
     drawn = drawn_cells(checked.sweep.seed, checked.cells, first, count)
-    return _at_cells(space, np.sort(drawn), work)
-
-
-def _at_cells(space: Space, cells: Integers, work: SweepWork) -> Combinations:
-    kept = cells[space._admissible(cells, work._constraints)]
-    return Combinations(kept, space._columns(kept, space.axes))
+    return space.at(np.sort(drawn), work.constraints)
 
 
 def _first_of(found: Combinations) -> Combinations:

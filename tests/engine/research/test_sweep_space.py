@@ -181,3 +181,16 @@ def test_cells_outside_of_the_space_are_no_cells() -> None:
     assert len(space.combinations(2, 5)) == 0
     with pytest.raises(IndexError):
         space.combinations(-1, 5)
+
+
+def test_any_cells_in_any_order_are_the_combinations_of_the_whole() -> None:
+    space = space_of(of_all_kinds, {"length": range(1, 8), "level": [0.5, 3.0 / 2.0, 0.25]}, where="length != 3")
+    whole = space.combinations(0, space.cells)
+    cells = np.array([20, 3, 3, 6, 0, 11])
+    found = space.at(cells)
+    kept = [cell for cell in cells.tolist() if cell in whole.cells]
+    assert 6 not in kept, "length is 3 there"
+    assert found.cells.tolist() == kept
+    assert space.admissible(cells).tolist() == [cell in kept for cell in cells.tolist()]
+    for row, cell in enumerate(kept):
+        assert found.at(row) == whole.at(whole.cells.tolist().index(cell))

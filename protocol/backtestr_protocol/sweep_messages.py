@@ -15,7 +15,7 @@ from .messages import BacktestConfig, BacktestId, BacktestState, Contract, Table
 from .ranges import FreeMap, Name, NotNegative, Positive, check_levels
 from .stream_messages import Column
 
-SweepMethod = Literal["grid", "random"]
+SweepMethod = Literal["grid", "random", "tpe", "cmaes"]
 Direction = Literal["maximize", "minimize"]
 SweepPathName = Literal["fused", "general", "single_runs"]
 
@@ -23,6 +23,13 @@ SweepPathName = Literal["fused", "general", "single_runs"]
 MAX_COMBINATIONS = 10_000_000
 # Trials that a sweep with method random makes where it names no number.
 DEFAULT_TRIALS = 1_000
+# Those of a method that learns from rows, where it names no number, and the most: a proposal takes longer with every
+# trial before it, 0.1 s with so many.
+DEFAULT_LEARNT_TRIALS = 200
+MAX_LEARNT_TRIALS = 10_000
+# Trials that are proposed together where a sweep names no number, and the most.
+DEFAULT_BATCH = 16
+MAX_BATCH = 1_024
 # Cells of one block. A block of the fastest path is a quarter of a second of work then, and its rows take 20 MB.
 MAX_BLOCK = 32_768
 # The names of metrics that a sweep may ask for: more than there are.
@@ -62,12 +69,14 @@ class StartSweep(Contract, frozen=True, kw_only=True):
 
     `config` is that of each of its backtests, as in StartBacktest and without a `backtest_id`; its `parameters` are the
     ones that are not swept. `space` has, by parameter, a value, a list of values, or `{low, high, step}`, both ends
-    included. `where` is a constraint on parameters, such as `fast < slow`. `grid` runs every combination, and `random`
-    so many `trials` of them, each once, which `seed` alone selects. `objective` names the metric that `direction` is
-    about. `metrics` are the figures of each row: the usual ones if absent, and every one for `["all"]`. `block_size` is
-    the number of cells that a worker takes at a time; if absent, it follows from the measured speed. `scheduler` is the
-    address of the Dask cluster that computes it: absent, that of the broker's configuration; empty, none, so that the
-    broker's own workers do.
+    included, or `{low, high, distribution}` with `uniform` or `log_uniform`. `where` is a constraint on parameters,
+    such as `fast < slow`. `grid` runs every combination, and all other methods so many `trials` of them, each once:
+    `random` those that `seed` alone selects, and `tpe` and `cmaes` those that they propose from the rows of earlier
+    ones, `batch_size` of them at a time. `objective` names the metric that `direction` is about. `metrics` are the
+    figures of each row: the usual ones if absent, and every one for `["all"]`. `block_size` is the number of cells that
+    a worker takes at a time; if absent, it follows from the measured speed. `scheduler` is the address of the Dask
+    cluster that computes it: absent, that of the broker's configuration; empty, none, so that the broker's own workers
+    do.
     """
 
     sweep_id: BacktestId | None = None
@@ -77,6 +86,7 @@ class StartSweep(Contract, frozen=True, kw_only=True):
     method: SweepMethod = "grid"
     trials: Annotated[int, msgspec.Meta(ge=1, le=MAX_COMBINATIONS)] | None = None
     seed: NotNegative = 0
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)] | None = None
     objective: Name = "sharpe_ratio"
     direction: Direction = "maximize"
     metrics: Annotated[list[Name], msgspec.Meta(max_length=MAX_METRICS)] | None = None
@@ -94,8 +104,9 @@ class SweepAccepted(Contract, frozen=True, kw_only=True):
     The sweep runs `combinations` of its `cells`; where the number is not `exact`, it is told from a sample of the
     space. `estimated_ms` is how long that takes on all compute workers if they do nothing else. `notes` say what the
     sweep does in another way than it was asked to. The answer to a dry run has no `sweep_id` and no `status`.
-    `trials_before` is how many combinations this broker had run with this algorithm on these bars, in sweeps and
-    backtests, before the sweep began; `trial_group` names them for GetTrials.
+    `batch_size` is that of a sweep that learns from its rows. `trials_before` is how many combinations this broker had
+    run with this algorithm on these bars, in sweeps and backtests, before the sweep began; `trial_group` names them for
+    GetTrials.
     """
 
     sweep_id: str | None = None
@@ -107,6 +118,7 @@ class SweepAccepted(Contract, frozen=True, kw_only=True):
     path: SweepPathName
     path_reason: str
     notes: list[str] = []
+    batch_size: int | None = None
     trials_before: int | None = None
     trial_group: str | None = None
 
@@ -242,9 +254,9 @@ class DeletedSweep(Contract, frozen=True, kw_only=True):
 class SweepProgress(SweepStatus, frozen=True, kw_only=True):
     """The progress of a sweep, after each block of it.
 
-    `cells_done` are finished cells as columns: `cell`, the swept parameters, and `value`, that of the objective, NaN
-    where it is undefined. A parameter that is true or false is 1 or 0, and one that is text is the place of its value
-    in the list of the space. Every `stride`th cell is named.
+    `cells_done` are finished cells as columns: `cell`, `trial` where the method is `tpe` or `cmaes`, the swept
+    parameters, and `value`, that of the objective, NaN where it is undefined. A parameter that is true or false is 1 or
+    0, and one that is text is the place of its value in the list of the space. Every `stride`th cell is named.
     """
 
     cells_done: dict[Name, Column] = {}

@@ -1,8 +1,9 @@
 """This module has the data of the tasks of sweeps, between the broker and its workers; they are not public.
 
 A sweep is cut into blocks of units. A unit of a grid is a cell. One of random trials is a draw, which is the cell that
-a seeded permutation of all cells has at that place; a draw that the constraint leaves out has no row. So a unit means
-the same in every block, on every worker and after every restart.
+a seeded permutation of all cells has at that place; a draw that the constraint leaves out has no row. One of a sweep
+that learns from its rows is a trial, whose cell a worker has proposed and stored. So a unit means the same in every
+block, on every worker and after every restart.
 """
 
 from __future__ import annotations
@@ -15,12 +16,25 @@ from .errors import ErrorData
 from .messages import BacktestId
 from .ranges import Name, NotNegative, Number, Positive, Text
 from .stream_messages import Column
-from .sweep_messages import MAX_BLOCK, MAX_REFUSED, Refusal, StartSweep, SweepBest, SweepPathName
+from .sweep_messages import (
+    MAX_BLOCK,
+    MAX_LEARNT_TRIALS,
+    MAX_REFUSED,
+    Refusal,
+    StartSweep,
+    SweepBest,
+    SweepMethod,
+    SweepPathName,
+)
 
 # Units of one span: a second of a thousand workers, as blocks of the usual size.
 MAX_SPAN = 64 * MAX_BLOCK
 # Ranges of finished units in the answer to a survey: with blocks in their order there are few.
 MAX_RANGES = 1_000_000
+# Seconds of a combination and bar until they are measured, by path: measured on one core.
+USUAL_SPEED: dict[SweepPathName, float] = {"fused": 6e-9, "general": 2e-8, "single_runs": 4e-7}
+# Seconds of a proposal, by method, while there are some hundred trials.
+USUAL_PROPOSAL: dict[SweepMethod, float] = {"grid": 0.0, "random": 0.0, "tpe": 7e-3, "cmaes": 1e-4}
 
 
 class _Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -113,6 +127,23 @@ class SpanDone(_Task, frozen=True, kw_only=True):
     refused: Annotated[list[Refusal], msgspec.Meta(max_length=MAX_REFUSED)] = []
 
 
+class SweepProposal(_Task, frozen=True, kw_only=True):
+    """The data of `ProposeBatch`: propose the trials of a batch, whose earlier ones are all done, and store them.
+
+    A batch that is stored already stays what it is.
+    """
+
+    sweep_id: BacktestId
+    checked: CheckedSweep
+    batch: NotNegative
+
+
+class ProposedBatch(_Task, frozen=True, kw_only=True):
+    """The answer to `ProposeBatch`: so many trials of the sweep have been `proposed` in all, and are on disk."""
+
+    proposed: Annotated[int, msgspec.Meta(ge=1, le=MAX_LEARNT_TRIALS)]
+
+
 class SweepSurvey(_Task, frozen=True, kw_only=True):
     """The data of `SurveySweep`: say what is stored of it."""
 
@@ -121,13 +152,17 @@ class SweepSurvey(_Task, frozen=True, kw_only=True):
 
 
 class SurveyedSweep(_Task, frozen=True, kw_only=True):
-    """The answer to `SurveySweep`: the stored ranges of units as [first, count], in order, and what is in them."""
+    """The answer to `SurveySweep`: the stored ranges of units as [first, count], in order, and what is in them.
+
+    Of a sweep that learns from its rows, so many trials have been `proposed`.
+    """
 
     done: Annotated[list[tuple[NotNegative, Positive]], msgspec.Meta(max_length=MAX_RANGES)]
     rows: NotNegative
     failed: NotNegative
     seconds: Number
     best: SweepBest | None = None
+    proposed: NotNegative = 0
 
 
 class SweepRow(_Task, frozen=True, kw_only=True):

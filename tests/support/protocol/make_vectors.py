@@ -88,11 +88,16 @@ EVALUATE = evaluation_messages.EvaluateAlgorithm(
 SWEEP = sweep_messages.StartSweep(
     sweep_id="0c1d2e3f-4a5b-4c6d-8e7f-8091a2b3c4d5",
     config=msgspec.structs.replace(WHOLE_RANGE, parameters={}),
-    space={"fast": {"low": 5, "high": 49, "step": 1}, "slow": [20, 50, 200]},
+    space={
+        "fast": {"low": 5, "high": 49, "step": 1},
+        "slow": [20, 50, 200],
+        "stop": {"low": 0.5, "high": 3.0, "distribution": "log_uniform"},
+    },
     where="fast < slow",
-    method="random",
+    method="tpe",
     trials=100,
     seed=7,
+    batch_size=32,
     metrics=["sharpeRatio", "maxDrawdown"],
 )
 TRIALS = trial_messages.TrialList(
@@ -229,6 +234,7 @@ def responses() -> list[Case]:
         estimated_ms=250,
         path="fused",
         path_reason="combinations of sma_cross share its lines",
+        batch_size=32,
     )
     return [
         answer("Welcome", 1, "Success", welcome, instance_id=INSTANCE),

@@ -28,13 +28,14 @@ from backtestr_protocol.sweep_messages import (
     MAX_SWEEPS,
     SweepAccepted,
     SweepBest,
+    SweepCluster,
     SweepDetails,
     SweepProgress,
     SweepStatus,
 )
-from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep
+from backtestr_protocol.sweep_tasks import USUAL_SPEED, BlockDone, CheckedSweep, SpanDone, SurveyedSweep
 
-from .sweep_blocks import USUAL_SPEED, BlockPlan
+from .sweep_blocks import BlockPlan
 from .task_queue import RETRY_AFTER_MS
 
 SweepEvent = Literal["started", "paused", "resumed", "completed", "failed", "stopped"]
@@ -82,7 +83,10 @@ class Sweep:
         self.figures = SweepFigures()
         self.is_surveyed = True  # false: what is stored of it is not known yet
         self.surveyor: str | None = None  # the worker that finds out
-        self.blocks = BlockPlan(checked.units, unit_seconds(checked), checked.sweep.block_size)
+        self.scheduler = checked.sweep.scheduler or None  # the address of the cluster that computes it
+        self.cluster = None if self.scheduler is None else SweepCluster(scheduler=self.scheduler)
+        in_spans = self.scheduler is not None
+        self.blocks = BlockPlan(checked.units, unit_seconds(checked), checked.sweep.block_size, in_spans=in_spans)
         self._finished: deque[tuple[float, int]] = deque(maxlen=RATED_BLOCKS)  # when, and the rows
 
     @property
@@ -110,6 +114,20 @@ class Sweep:
     def block_done(self, worker_id: str, done: BlockDone, now: float) -> None:
         """Count a block, whose rows are on disk."""
         self.blocks.finished(worker_id, done.seconds)
+        self._count(done, now)
+
+    def is_at_span(self, worker_id: str) -> bool:
+        """Return true if the worker has a span of it, which a cluster computes, and not a block."""
+        return self.scheduler is not None and self.blocks.in_flight[worker_id].reason is None
+
+    def span_done(self, worker_id: str, done: SpanDone, now: float) -> None:
+        """Count what is on disk of a span, and take back what is left of it."""
+        self.blocks.finished_but(worker_id, done.left, done.seconds, done.workers)
+        if self.cluster is not None:
+            self.cluster = msgspec.structs.replace(self.cluster, workers=done.workers, refused=done.refused)
+        self._count(done, now)
+
+    def _count(self, done: BlockDone | SpanDone, now: float) -> None:
         had = self.figures
         self.figures = SweepFigures(
             done=had.done + done.rows,
@@ -192,6 +210,7 @@ class Sweep:
             "submit_time": self.submit_time,
             "start_time": self.start_time,
             "end_time": self.end_time,
+            "cluster": self.cluster,
             "error": self.error,
         }
 

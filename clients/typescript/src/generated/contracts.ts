@@ -1207,13 +1207,14 @@ export interface StartPriceReplay {
 /**
  * A sweep to run, or with `dryRun` only to check, count and estimate. `config` is that of each of its backtests, as
  * in StartBacktest and without a `backtestId`; its `parameters` are the ones that are not swept. `space` has, by
- * parameter, a value, a list of values, or `{low, high, step}`, both ends included. `where` is a constraint on
- * parameters, such as `fast < slow`. `grid` runs every combination, and `random` so many `trials` of them, each
- * once, which `seed` alone selects. `objective` names the metric that `direction` is about. `metrics` are the
- * figures of each row: the usual ones if absent, and every one for `["all"]`. `blockSize` is the number of cells
- * that a worker takes at a time; if absent, it follows from the measured speed. `scheduler` is the address of the
- * Dask cluster that computes it: absent, that of the broker's configuration; empty, none, so that the broker's own
- * workers do.
+ * parameter, a value, a list of values, or `{low, high, step}`, both ends included, or `{low, high, distribution}`
+ * with `uniform` or `log_uniform`. `where` is a constraint on parameters, such as `fast < slow`. `grid` runs every
+ * combination, and all other methods so many `trials` of them, each once: `random` those that `seed` alone selects,
+ * and `tpe` and `cmaes` those that they propose from the rows of earlier ones, `batchSize` of them at a time.
+ * `objective` names the metric that `direction` is about. `metrics` are the figures of each row: the usual ones if
+ * absent, and every one for `["all"]`. `blockSize` is the number of cells that a worker takes at a time; if absent,
+ * it follows from the measured speed. `scheduler` is the address of the Dask cluster that computes it: absent, that
+ * of the broker's configuration; empty, none, so that the broker's own workers do.
  */
 export interface StartSweep {
   readonly sweepId?: string | undefined;
@@ -1221,10 +1222,11 @@ export interface StartSweep {
   readonly space: { readonly [name: string]: unknown };
   readonly where?: string | undefined;
   /** Default: "grid" */
-  readonly method?: "grid" | "random" | undefined;
+  readonly method?: "cmaes" | "grid" | "random" | "tpe" | undefined;
   readonly trials?: number | undefined;
   /** a whole number of up to 2^53 - 1, 0 or more. Default: 0 */
   readonly seed?: number | undefined;
+  readonly batchSize?: number | undefined;
   /** Default: "sharpe_ratio" */
   readonly objective?: string | undefined;
   /** Default: "maximize" */
@@ -1329,9 +1331,9 @@ export interface Streams {
  * The answer to StartSweep and to Pause-, Resume- and StopSweep. The sweep runs `combinations` of its `cells`;
  * where the number is not `exact`, it is told from a sample of the space. `estimatedMs` is how long that takes on
  * all compute workers if they do nothing else. `notes` say what the sweep does in another way than it was asked to.
- * The answer to a dry run has no `sweepId` and no `status`. `trialsBefore` is how many combinations this broker had
- * run with this algorithm on these bars, in sweeps and backtests, before the sweep began; `trialGroup` names them
- * for GetTrials.
+ * The answer to a dry run has no `sweepId` and no `status`. `batchSize` is that of a sweep that learns from its
+ * rows. `trialsBefore` is how many combinations this broker had run with this algorithm on these bars, in sweeps
+ * and backtests, before the sweep began; `trialGroup` names them for GetTrials.
  */
 export interface SweepAccepted {
   readonly sweepId?: string | undefined;
@@ -1345,6 +1347,7 @@ export interface SweepAccepted {
   readonly pathReason: string;
   /** Default: [] */
   readonly notes?: readonly string[] | undefined;
+  readonly batchSize?: number | undefined;
   readonly trialsBefore?: number | undefined;
   readonly trialGroup?: string | undefined;
 }
@@ -1377,7 +1380,7 @@ export interface SweepDetails {
   readonly algorithmId: string;
   readonly symbols: readonly string[];
   readonly timeframe: string;
-  readonly method: "grid" | "random";
+  readonly method: "cmaes" | "grid" | "random" | "tpe";
   readonly objective: string;
   readonly direction: "maximize" | "minimize";
   readonly cells: number;
@@ -1416,9 +1419,10 @@ export interface SweepList {
 }
 
 /**
- * The progress of a sweep, after each block of it. `cellsDone` are finished cells as columns: `cell`, the swept
- * parameters, and `value`, that of the objective, NaN where it is undefined. A parameter that is true or false is 1
- * or 0, and one that is text is the place of its value in the list of the space. Every `stride`th cell is named.
+ * The progress of a sweep, after each block of it. `cellsDone` are finished cells as columns: `cell`, `trial` where
+ * the method is `tpe` or `cmaes`, the swept parameters, and `value`, that of the objective, NaN where it is
+ * undefined. A parameter that is true or false is 1 or 0, and one that is text is the place of its value in the
+ * list of the space. Every `stride`th cell is named.
  */
 export interface SweepProgress {
   readonly sweepId: string;
@@ -1426,7 +1430,7 @@ export interface SweepProgress {
   readonly algorithmId: string;
   readonly symbols: readonly string[];
   readonly timeframe: string;
-  readonly method: "grid" | "random";
+  readonly method: "cmaes" | "grid" | "random" | "tpe";
   readonly objective: string;
   readonly direction: "maximize" | "minimize";
   readonly cells: number;
@@ -1485,7 +1489,7 @@ export interface SweepStatus {
   readonly algorithmId: string;
   readonly symbols: readonly string[];
   readonly timeframe: string;
-  readonly method: "grid" | "random";
+  readonly method: "cmaes" | "grid" | "random" | "tpe";
   readonly objective: string;
   readonly direction: "maximize" | "minimize";
   readonly cells: number;

@@ -320,6 +320,7 @@ export const FIELDS = {
     method: "text?",
     trials: "number?",
     seed: "number?",
+    batchSize: "number?",
     objective: "text?",
     direction: "text?",
     metrics: "list of text?",

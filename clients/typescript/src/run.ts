@@ -10,11 +10,11 @@ import { checkRequest } from "./core/request-check.js";
 import type { Update } from "./core/updates.js";
 import type {
   BacktestAccepted,
-  BacktestConfig,
   BacktestProgress,
   BacktestStatus,
   OrderUpdate,
   PositionUpdate,
+  Requests,
 } from "./generated/contracts.js";
 import { late } from "./lateness.js";
 import { ALL_TABLES, fetchResults, type Results, type TableName } from "./results.js";
@@ -239,10 +239,11 @@ export class Run {
   }
 }
 
-/** Has the broker start a backtest, whose configuration has an id, and receives its streams. */
-export async function startBacktest(
+/** Has the broker start a backtest by a request that has its id, and receives its streams. */
+export async function startRun<Type extends "StartBacktest" | "GetSweepRun">(
   context: Context,
-  config: BacktestConfig & { readonly backtestId: string },
+  requestType: Type,
+  request: Requests[Type]["data"] & { readonly backtestId: string },
   watch: readonly Stream[],
 ): Promise<Run> {
   if (!Array.isArray(watch)) throw new TypeError(`watch: expected a list of streams; ${shown(watch)} came`);
@@ -251,12 +252,12 @@ export async function startBacktest(
       throw new TypeError(`watch: ${shown(stream)} is no stream${didYouMean(String(stream), STREAMS)}`);
     }
   }
-  checkRequest("StartBacktest", config);
+  checkRequest(requestType, request);
   // The subscriptions come before the start, so that they receive every message of the streams.
-  const run = new Run(context, config.backtestId, true, watch);
+  const run = new Run(context, request.backtestId, true, watch);
   try {
-    await context.ask("StartBacktest", config);
-    context.driver.started(config.backtestId);
+    await context.ask(requestType, request);
+    context.driver.started(request.backtestId);
     return run;
   } catch (error) {
     run.abandon();

@@ -52,7 +52,6 @@ COVERED_BY = {
     "broker/core/streams/sequenced": "tests/broker/core/streams/test_sequencer.py",
     "broker/io/resources": "tests/broker/io/test_event_loop.py",
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
-    "broker/core/requests/sweep_requests": "tests/broker/core/scheduling/test_sweep_scheduling.py",
     "broker/core/scheduling/resuming": "tests/broker/core/scheduling/test_scheduler_steering.py",
     "client/market_data": "tests/client/test_client.py",
     "client/sweep": "tests/integration/test_sweeps.py",

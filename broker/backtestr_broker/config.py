@@ -16,6 +16,7 @@ from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.options import load_options
+from backtestr_protocol.sweep_messages import SchedulerAddress
 from backtestr_protocol.system.unix_sockets import has_unix_sockets
 from backtestr_protocol.worker_channel import LogFormat, LogLevel, WorkerKind
 
@@ -146,6 +147,10 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         )
 
 
+class SweepOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    scheduler: SchedulerAddress
+
+
 class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -165,6 +170,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sockets: SocketOptions
     recorder: RecorderOptions
     retention: RetentionOptions
+    sweep: SweepOptions
     metrics: MetricsOptions
     log: LogOptions
 
@@ -177,6 +183,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             rates=self.throttle.rates(),
             retention=self.retention.results(),
             sweep_retention=self.retention.sweeps(),
+            sweep_scheduler=self.sweep.scheduler,
         )
 
     def worker_counts(self) -> dict[WorkerKind, int]:

@@ -162,7 +162,7 @@ class Core:
             state=StateRequests(self.outbox, self.state, self.durability),
             replays=self.replays,
             results=ResultRequests(self.outbox, self.scheduler.jobs, self.deletions),
-            sweeps=SweepRequests(self.outbox, self.scheduler),
+            sweeps=SweepRequests(self.outbox, self.scheduler, limits.sweep_scheduler),
         )
         self._faults = Faults(self.outbox, self.sessions, self.scheduler.workers, self.check_invariants)
         self._heartbeat_due = self._watermarks_due = self._verify_due = now

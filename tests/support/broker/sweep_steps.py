@@ -11,7 +11,15 @@ from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.sweep_messages import StartSweep, SweepBest
-from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepSurvey
+from backtestr_protocol.sweep_tasks import (
+    BlockDone,
+    CheckedSweep,
+    SpanDone,
+    SurveyedSweep,
+    SweepBlock,
+    SweepSpan,
+    SweepSurvey,
+)
 from support.broker.clients import Client
 from support.broker.link import Link, Worker, config
 from support.protocol.independent import Fields
@@ -24,6 +32,7 @@ UNIT_SECONDS = 0.005
 
 _start = msgspec.msgpack.Decoder(StartSweep)
 _block = msgspec.msgpack.Decoder(SweepBlock)
+_span = msgspec.msgpack.Decoder(SweepSpan)
 _survey = msgspec.msgpack.Decoder(SweepSurvey)
 
 # By sweep and unit, the reason of a failed row, or None: what workers have stored.
@@ -101,6 +110,31 @@ class SweepWorkers:
             assert block.reason is not None or unit not in self.worst, "it would have ended"
             rows[unit] = block.reason
         return block
+
+    def span(self, worker: Worker) -> SweepSpan:
+        """Return the span that the worker was assigned last."""
+        message, payload = worker.received[-1]
+        assert isinstance(message, worker_channel.Assign)
+        assert message.work == "RunSpan"
+        return decode(_span, payload[0])
+
+    def do_span(self, worker: Worker, left: list[tuple[int, int]] | None = None, **told: Any) -> None:
+        """Answer that all of the worker's span is stored but for ranges of units that are `left`."""
+        span = self.span(worker)
+        units = set(range(span.first, span.first + span.count))
+        for first, count in left or []:
+            units -= set(range(first, first + count))
+        self.rows.setdefault(span.sweep_id, {}).update(dict.fromkeys(units))
+        done = SpanDone(
+            first=span.first,
+            count=span.count,
+            rows=len(units),
+            failed=0,
+            seconds=UNIT_SECONDS * len(units),
+            left=left or [],
+            **told,
+        )
+        worker.finish(worker.assigned[-1].task_id, data=encode(done))
 
     def do(self, worker: Worker) -> None:
         """Do the task of a sweep that the worker was assigned, or end with it."""

@@ -21,7 +21,15 @@ from backtestr_protocol.errors import BacktestrError, Busy, ErrorData, MessageEr
 from backtestr_protocol.state_values import checksum
 from backtestr_protocol.stream_messages import Column
 from backtestr_protocol.sweep_messages import DeletedSweep, StartSweep, SweepAccepted
-from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepSurvey
+from backtestr_protocol.sweep_tasks import (
+    BlockDone,
+    CheckedSweep,
+    SpanDone,
+    SurveyedSweep,
+    SweepBlock,
+    SweepSpan,
+    SweepSurvey,
+)
 
 from .interactive_tasks import NO_REQUEST, Done, InteractiveTasks, Result
 from .jobs import Jobs
@@ -31,6 +39,7 @@ from .workers import Worker, Workers
 
 _checked_decoder = msgspec.msgpack.Decoder(CheckedSweep)
 _done_decoder = msgspec.msgpack.Decoder(BlockDone)
+_span_decoder = msgspec.msgpack.Decoder(SpanDone)
 _survey_decoder = msgspec.msgpack.Decoder(SurveyedSweep)
 _deleted_decoder = msgspec.msgpack.Decoder(DeletedSweep)
 
@@ -79,8 +88,12 @@ class SweepScheduling:
 
     # --- requests ---
 
-    def start(self, data: StartSweep, sweep_id: str, request_key: RequestKey) -> SweepAccepted | None:
+    def start(
+        self, data: StartSweep, sweep_id: str, request_key: RequestKey, cluster: str = ""
+    ) -> SweepAccepted | None:
         """Have a worker check a sweep, then accept it. The same request again is answered as before.
+
+        `cluster` is the address of the one that computes it; empty for none.
 
         Raises `StateConflict` for another sweep of that id, and `Busy`.
         """
@@ -93,7 +106,8 @@ class SweepScheduling:
             self.sweeps.check_room(len(self._starting))
         accept = partial(self._accept, data.dry_run, sweep_id, asked, request_key)
         done = self._interactive.answering("CheckSweep", request_key, accept)
-        self._interactive.ask("CheckSweep", encode(data), request_key, "B", done=done)
+        asked_of_worker = msgspec.structs.replace(data, scheduler=cluster)
+        self._interactive.ask("CheckSweep", encode(asked_of_worker), request_key, "B", done=done)
         return None
 
     def check_free(self, sweep_id: str) -> None:
@@ -238,17 +252,28 @@ class SweepScheduling:
         worker.task_id = f"sweep:{sweep.sweep_id}:{self._numbered}"  # no backtest has such an id
         self._at[worker.worker_id] = sweep.sweep_id
         client_id, request_id = sweep.request_key
-        work: worker_channel.Work = "RunBlock" if sweep.is_surveyed else "SurveySweep"
+        work, data = self._task(sweep, worker)
         assign = worker_channel.Assign(task_id=worker.task_id, work=work, client_id=client_id, request_id=request_id)
-        self._outbox.instruct(worker.peer, assign, self._task(sweep, worker))
+        self._outbox.instruct(worker.peer, assign, data)
         return True
 
-    def _task(self, sweep: Sweep, worker: Worker) -> bytes:
+    def _task(self, sweep: Sweep, worker: Worker) -> tuple[worker_channel.Work, bytes]:
         if not sweep.is_surveyed:
             sweep.surveyor = worker.worker_id
-            return encode(SweepSurvey(sweep_id=sweep.sweep_id, checked=sweep.checked))
+            return "SurveySweep", encode(SweepSurvey(sweep_id=sweep.sweep_id, checked=sweep.checked))
         block = sweep.blocks.take(worker.worker_id)
-        return encode(
+        if sweep.scheduler is not None and block.reason is None:
+            return "RunSpan", encode(
+                SweepSpan(
+                    sweep_id=sweep.sweep_id,
+                    checked=sweep.checked,
+                    first=block.first,
+                    count=block.count,
+                    stride=sweep.stride,
+                    unit_seconds=sweep.blocks.unit_seconds,
+                )
+            )
+        return "RunBlock", encode(
             SweepBlock(
                 sweep_id=sweep.sweep_id,
                 checked=sweep.checked,
@@ -275,9 +300,14 @@ class SweepScheduling:
             return
         del self._at[worker.worker_id]
         cells_done: dict[str, Column] = {}
+        span: SpanDone | None = None
         try:
             if error is None and sweep.surveyor == worker.worker_id:
                 sweep.surveyed(decode(_survey_decoder, payload[0]))
+            elif error is None and sweep.is_at_span(worker.worker_id):
+                span = decode(_span_decoder, payload[0])
+                sweep.span_done(worker.worker_id, span, self._outbox.now)
+                cells_done = span.cells_done
             elif error is None:
                 done = decode(_done_decoder, payload[0])
                 sweep.block_done(worker.worker_id, done, self._outbox.now)
@@ -287,6 +317,8 @@ class SweepScheduling:
         if error is not None:
             sweep.worker_gone(worker.worker_id)
             self._failed(sweep, error)
+        elif span is not None and span.problem is not None and sweep.status in ("queued", "running"):
+            self._halted(sweep, span, span.problem)
         elif sweep.is_done and not sweep.ended:
             self._change(sweep, "completed", cells_done=cells_done)
         else:
@@ -297,6 +329,14 @@ class SweepScheduling:
         sweep = self.sweeps.get(self._at.pop(worker_id))
         sweep.worker_gone(worker_id, reason, killed=killed)
         self._publish(sweep, {})
+
+    def _halted(self, sweep: Sweep, span: SpanDone, problem: ErrorData) -> None:
+        """Let a sweep wait until it is resumed, as when its cluster was lost, or fail it; what is on disk counts."""
+        if not span.pauses:
+            self._failed(sweep, problem)
+            return
+        self._change(sweep, "paused", problem, span.cells_done)
+        self._outbox.publish(topics.ERRORS, encoded_payload("Error", problem))
 
     def _failed(self, sweep: Sweep, error: ErrorData) -> None:
         """End a sweep whose block failed as a whole; what is on disk stays, and it can be resumed."""

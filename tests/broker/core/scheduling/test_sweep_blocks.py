@@ -12,6 +12,7 @@ from backtestr_broker.core.scheduling.sweep_blocks import (
     MAX_GROWTH,
     MAX_KILLED,
     MAX_LOSSES,
+    SPAN_SECONDS,
     Block,
     BlockPlan,
 )
@@ -138,3 +139,34 @@ def test_a_survey_leaves_the_units_between(done: list[tuple[int, int]]) -> None:
         left |= set(range(block.first, block.first + block.count))
         plan.finished("w", 0.01)
     assert left == missing
+
+
+def test_a_span_is_a_second_of_all_workers_of_a_cluster() -> None:
+    plan = BlockPlan(10_000_000, 1e-4, None, in_spans=True)
+    sizes = []
+    for _ in range(9):
+        span = plan.take("w")
+        sizes.append(span.count)
+        plan.finished_but("w", [], 1e-4 * span.count, 8)
+    assert sizes[0] < SPAN_SECONDS / 1e-4, "a probe, whose speed is a guess"
+    assert sizes[-1] == 8 * SPAN_SECONDS / 1e-4
+    assert all(after <= MAX_GROWTH * before for before, after in pairwise(sizes))
+
+
+def test_a_span_with_blocks_of_a_size_has_one_for_each_worker() -> None:
+    plan = BlockPlan(1_000, 1.0, 10, in_spans=True)
+    assert plan.take("w").count == 10
+    plan.finished_but("w", [], 10.0, 8)
+    assert plan.take("w").count == 80
+
+
+def test_what_a_span_leaves_is_given_out_again_before_all_else() -> None:
+    plan = BlockPlan(100, 1.0, 20, in_spans=True)
+    span = plan.take("a")
+    assert (span.first, span.count) == (0, 20)
+    plan.finished_but("a", [(3, 2), (9, 1)], 17.0, 2)
+    plan.check_invariants()
+    assert plan.units_left == 83
+    assert [(one.first, one.count) for one in (plan.take("a"), plan.take("b"))] == [(3, 2), (9, 1)]
+    assert plan.take("c").first == 20
+    plan.check_invariants()

@@ -10,7 +10,7 @@ import pytest
 from backtestr_broker import hooks
 from backtestr_broker.core.scheduling.task_queue import MAX_PASSED
 from backtestr_protocol import worker_channel
-from backtestr_protocol.errors import DiskUnwritable, TimeLimitExceeded
+from backtestr_protocol.errors import ClusterUnavailable, DataError, DiskUnwritable, TimeLimitExceeded
 from support.broker.clients import Client
 from support.broker.link import Link
 from support.broker.steps import start
@@ -293,3 +293,80 @@ def test_a_sweep_is_deleted_once_it_has_ended(link: Link, ann: Client, sweeping:
 def test_a_wrong_field_is_named(ann: Client, sweeping: SweepWorkers, changes: dict[str, Any], path: str) -> None:
     error = ann.refused("StartSweep", request(**changes))
     assert (error["code"], error["details"]["path"]) == ("VALIDATION_ERROR", path)
+
+
+# --- on a cluster ---
+
+CLUSTER = "tcp://127.0.0.1:8786"
+
+
+def test_a_sweep_on_a_cluster_is_given_out_in_spans(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    assert sweeping.span(worker).checked.sweep.scheduler == CLUSTER
+    for _ in range(UNITS):
+        if status(ann)["status"] == "completed":
+            break
+        sweeping.do_span(worker, workers=8, refused=["tcp://10.0.0.9:1234: numpy 1.26, not 2.3"])
+        link.core.check_invariants()
+    found = status(ann)
+    assert (found["status"], found["done"]) == ("completed", UNITS)
+    assert found["cluster"] == {
+        "scheduler": CLUSTER,
+        "workers": 8,
+        "refused": ["tcp://10.0.0.9:1234: numpy 1.26, not 2.3"],
+    }
+    assert sorted(sweeping.rows["s1"]) == list(range(UNITS))
+
+
+def test_a_lost_cluster_pauses_its_sweep_and_what_is_stored_counts(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    left = [(span.first + 1, 2)]
+    problem = ClusterUnavailable(f"{CLUSTER} does not answer").to_data(component="engine", timestamp=0)
+    sweeping.do_span(worker, left, problem=problem, pauses=True)
+    found = status(ann)
+    assert (found["status"], found["done"]) == ("paused", span.count - 2)
+    assert found["error"]["message"] == f"{CLUSTER} does not answer"
+    assert found["error"]["recoveryActions"]
+    assert link.streams["progress.s1"][-1][1]["data"]["error"] == found["error"], "whoever watches is told"
+    assert not sweeping.has_task(worker)
+    ann.ask("ResumeSweep", S1)
+    assert "error" not in status(ann)
+    again = sweeping.span(worker)
+    assert (again.first, again.count) == left[0]
+
+
+def test_a_problem_of_the_sweep_itself_fails_it(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    problem = DataError("the bars have changed").to_data(component="engine", timestamp=0)
+    sweeping.do_span(worker, [(span.first, span.count)], problem=problem)
+    assert status(ann)["status"] == "failed"
+
+
+def test_a_cluster_that_is_lost_while_its_sweep_is_stopped_changes_nothing(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    ann.ask("StopSweep", S1)
+    problem = ClusterUnavailable("it does not answer").to_data(component="engine", timestamp=0)
+    sweeping.do_span(worker, [(span.first, span.count)], problem=problem, pauses=True)
+    assert status(ann)["status"] == "stopped"
+    link.core.check_invariants()
+
+
+def test_a_span_whose_worker_here_is_lost_is_given_out_again(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    link.lose_worker(worker)
+    again = sweeping.span(link.worker("compute-1"))
+    assert again.first == span.first
+    link.core.check_invariants()

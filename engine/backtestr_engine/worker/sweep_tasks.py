@@ -192,7 +192,7 @@ class SweepTasks:
             seconds=seconds,
             best=best,
         )
-        self._store.append(task.sweep_id, facts, frame)
+        self.store_block(task.sweep_id, task.checked, facts, frame)
         done = BlockDone(
             first=facts.first,
             count=facts.count,
@@ -203,6 +203,19 @@ class SweepTasks:
             cells_done=_live_columns(ready.plan.space, frame, sweep.objective, task.stride),
         )
         return [encode(done)]
+
+    def store_block(self, sweep_id: str, checked: CheckedSweep, facts: BlockFacts, frame: pl.DataFrame) -> None:
+        """Store the rows of a block that was computed here, or by a worker of a cluster. Raises `OSError`."""
+        self._store.append(sweep_id, facts, frame)
+
+    def needed_by(self, checked: CheckedSweep) -> tuple[Algorithm, Panel]:
+        """Return what a worker of a cluster needs for blocks of a sweep: its algorithm, and all bars that it may see.
+
+        Raises `DataError` where the bars are others than when the sweep was checked.
+        """
+        self._get_ready(checked)
+        config = checked.sweep.config
+        return self._find(config.algorithm_id), self._load(config)[1]
 
     def _get_ready(self, checked: CheckedSweep) -> tuple[_Ready, bool]:
         """Return the work of a sweep, and whether it was made now.

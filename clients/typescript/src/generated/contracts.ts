@@ -1730,10 +1730,10 @@ export interface StreamTypes {
   readonly Batch: Batch;
 }
 
-/** The type of the messages on each topic; a name that ends with a dot stands for all topics that begin so. */
+/** The types of the messages on each topic; a name that ends with a dot stands for all topics that begin so. */
 export interface TopicTypes {
   readonly "prices.": "PriceUpdate";
-  readonly "progress.": "BacktestProgress";
+  readonly "progress.": "BacktestProgress" | "SweepProgress";
   readonly "orders.": "OrderUpdate";
   readonly "positions.": "PositionUpdate";
   readonly "system.status": "SystemStatus";

@@ -78,11 +78,15 @@ export interface BacktestOptions extends Tested {
 /** A value of a parameter. */
 export type ParameterValue = number | string | boolean;
 
-/** The values of a swept parameter: one, several, or those from `low` up to `high` by `step`, both ends included. */
+/**
+ * The values of a swept parameter: one, several, those from `low` up to `high` by `step`, both ends included, or many
+ * between them, evenly (`uniform`) or evenly in their logarithm.
+ */
 export type SweptValues =
   | ParameterValue
   | Iterable<ParameterValue>
-  | { readonly low: number; readonly high: number; readonly step: number };
+  | { readonly low: number; readonly high: number; readonly step: number }
+  | { readonly low: number; readonly high: number; readonly distribution: "uniform" | "log_uniform" };
 
 /**
  * A sweep to run: a backtest for each combination of the values in `space`. All else is as for a backtest; `parameters` are
@@ -96,18 +100,22 @@ export interface SweepOptions extends Omit<BacktestOptions, "backtestId" | "watc
   /** The metric by which a row is the best; `sharpe_ratio` by default. */
   readonly objective?: string | undefined;
   readonly direction?: "maximize" | "minimize" | undefined;
-  /** Every combination (`grid`, the default), or so many `trials`. */
+  /** Every combination (`grid`, the default), or so many `trials`, which `tpe` and `cmaes` choose by the rows so far. */
   readonly method?: StartSweep["method"];
-  /** The combinations that `random` runs, each once. */
+  /** The combinations that all methods but `grid` run, each once. */
   readonly trials?: number | undefined;
   /** It selects the combinations: the same ones for the same number. */
   readonly seed?: number | undefined;
+  /** The trials that `tpe` and `cmaes` choose at a time. */
+  readonly batchSize?: number | undefined;
   /** The figures of each row: the usual ones by default, every one for `["all"]`. */
   readonly metrics?: readonly string[] | undefined;
   /** An id of one's own; by default a new one. The same id with the same options gives the same sweep. */
   readonly sweepId?: string | undefined;
   /** The combinations that a worker takes at a time; by default as many as it does in about 250 ms. */
   readonly blockSize?: number | undefined;
+  /** The address of a Dask scheduler (`tcp://10.0.0.5:8786`), or an empty text for the broker's own workers. */
+  readonly scheduler?: string | undefined;
 }
 
 /** The rows of a sweep that are wanted. */

@@ -23,9 +23,11 @@ export const SWEEPING = [
   "method",
   "trials",
   "seed",
+  "batchSize",
   "metrics",
   "sweepId",
   "blockSize",
+  "scheduler",
   "timeoutMs",
 ];
 /** The options of `pruneResults`. */

@@ -7,7 +7,8 @@ import { configFields } from "./request-fields.js";
 
 /** Returns a sweep, without its id, as the wire has it. Raises a `RangeError` for a parameter without values. */
 export function sweepFields(options: SweepOptions): StartSweep {
-  const { space, where, method, trials, seed, objective, direction, metrics, blockSize } = options;
+  const { space, where, method, trials, seed, batchSize } = options;
+  const { objective, direction, metrics, blockSize, scheduler } = options;
   return {
     config: configFields(options),
     space: spaceFields(space),
@@ -15,10 +16,12 @@ export function sweepFields(options: SweepOptions): StartSweep {
     method,
     trials,
     seed,
+    batchSize,
     objective,
     direction,
     metrics,
     blockSize,
+    scheduler,
   };
 }
 

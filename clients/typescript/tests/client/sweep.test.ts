@@ -60,6 +60,7 @@ describe("a sweep", () => {
         kind: "a",
         both: [true, false],
         n: 3,
+        share: { low: 0.1, high: 1, distribution: "log_uniform" },
       },
       where: "fast < slow",
       objective: "totalReturn",
@@ -69,6 +70,8 @@ describe("a sweep", () => {
       seed: 9,
       metrics: ["all"],
       blockSize: 7,
+      batchSize: 8,
+      scheduler: "tcp://10.0.0.5:8786",
       sweepId: "s",
       start: "2022-01-03",
       capital: 5,
@@ -99,6 +102,7 @@ describe("a sweep", () => {
         kind: ["a"],
         both: [true, false],
         n: [3],
+        share: { low: 0.1, high: 1, distribution: "log_uniform" },
       },
       where: "fast < slow",
       objective: "totalReturn",
@@ -108,8 +112,10 @@ describe("a sweep", () => {
       seed: 9,
       metrics: ["all"],
       blockSize: 7,
+      batchSize: 8,
+      scheduler: "tcp://10.0.0.5:8786",
     });
-    expect(Object.keys(data.space)).toEqual(["slow", "fast", "ratio", "kind", "both", "n"]);
+    expect(Object.keys(data.space)).toEqual(["slow", "fast", "ratio", "kind", "both", "n", "share"]);
     await client.close();
   });
 

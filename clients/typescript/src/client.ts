@@ -39,6 +39,7 @@ import type {
   SweepAccepted,
   SweepStatus,
   SystemStatus,
+  TrialGroup,
   Welcome,
 } from "./generated/contracts.js";
 import { Heartbeats } from "./heartbeats.js";
@@ -56,6 +57,7 @@ import type {
   Tested,
   TickPrice,
   Timed,
+  TrialsOptions,
 } from "./options.js";
 import { type PriceReplay, type ReplayState, startReplay } from "./replay.js";
 import {
@@ -74,6 +76,7 @@ import {
   tableOf,
   testedFields,
   timedPrices,
+  trialFields,
 } from "./request-fields.js";
 import { ALL_TABLES, fetchResults, fetchTables, type Results, type Table, type TableName } from "./results.js";
 import { type BacktestState, Run, STREAMS, startRun } from "./run.js";
@@ -456,6 +459,12 @@ export class Client {
     checkOptions(options, ["status", "limit"], "listSweeps");
     const list = await this.#context.answer("ListSweeps", { ...options });
     return list.sweeps;
+  }
+
+  /** Lists how many combinations of each algorithm were ever run on the same bars, those that were run last first. */
+  async trials(options: TrialsOptions = {}): Promise<readonly TrialGroup[]> {
+    const list = await this.#context.answer("GetTrials", trialFields(options));
+    return list.groups;
   }
 
   // --- stored results ------------------------------------------------------------------------------------------------

@@ -131,6 +131,18 @@ export interface RowsOptions extends Timed {
   readonly columns?: readonly string[] | undefined;
 }
 
+/** The trials that are counted: those to which every field that is given applies. */
+export interface TrialsOptions {
+  /** An algorithm's name, or an id, of which the name counts. */
+  readonly algorithm?: string | undefined;
+  /** A symbol that is among those of the trials. */
+  readonly symbol?: string | undefined;
+  readonly timeframe?: string | undefined;
+  /** The id of one group, as results and sweeps name it. */
+  readonly group?: string | undefined;
+  readonly limit?: number | undefined;
+}
+
 /** The results that are deleted because they are too old, too many or too large. */
 export interface PruneOptions extends Timed {
   /** Name them, and delete none. */

@@ -3,8 +3,16 @@
 import { asIso, asMs, asSeconds, asSymbols, checkOptions, withTimesAsText } from "./arguments.js";
 import { isMap, shown } from "./core/codec.js";
 import { SerializationError } from "./core/errors.js";
-import type { BacktestConfig, PruneResults, PublishPrices } from "./generated/contracts.js";
-import type { BacktestOptions, ClientOptions, MarketDataOptions, Price, PruneOptions, Tested } from "./options.js";
+import type { BacktestConfig, GetTrials, PruneResults, PublishPrices } from "./generated/contracts.js";
+import type {
+  BacktestOptions,
+  ClientOptions,
+  MarketDataOptions,
+  Price,
+  PruneOptions,
+  Tested,
+  TrialsOptions,
+} from "./options.js";
 import type { Table } from "./tables/index.js";
 
 /** The options that say what is tested. */
@@ -30,6 +38,8 @@ export const SWEEPING = [
   "scheduler",
   "timeoutMs",
 ];
+/** The options of `trials`. */
+const COUNTING = ["algorithm", "symbol", "timeframe", "group", "limit"];
 /** The options of `pruneResults`. */
 export const PRUNING = ["dryRun", "maxAgeDays", "maxCount", "maxBytes", "keepNewest", "timeoutMs"];
 /** The options of `replay`. */
@@ -125,6 +135,13 @@ export function checkShared(prefix: unknown, options: { readonly resolvers?: obj
       throw new TypeError(`resolvers.${name}: expected a function; ${shown(resolver)} came`);
     }
   }
+}
+
+/** Returns which trials to count, as the wire has it. */
+export function trialFields(options: TrialsOptions): GetTrials {
+  checkOptions(options, COUNTING, "trials");
+  const { algorithm, ...others } = options;
+  return { ...others, algorithmId: algorithm };
 }
 
 /** Returns what results to delete, as the wire has it. */

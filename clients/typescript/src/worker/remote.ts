@@ -18,10 +18,20 @@ import type {
   Requests,
   SweepAccepted,
   SweepStatus,
+  TrialGroup,
   Welcome,
 } from "../generated/contracts.js";
-import type { BacktestOptions, MarketDataOptions, SubscribeOptions, SweepOptions, Tested, Timed } from "../options.js";
+import type {
+  BacktestOptions,
+  MarketDataOptions,
+  SubscribeOptions,
+  SweepOptions,
+  Tested,
+  Timed,
+  TrialsOptions,
+} from "../options.js";
 import { PriceBatch } from "../price-batch.js";
+import { trialFields } from "../request-fields.js";
 import type { Results, TableName } from "../results.js";
 import type { Waiting } from "../run.js";
 import type { Gap, Received, Restarted } from "../subscription.js";
@@ -195,6 +205,12 @@ export class RemoteClient {
   async listSweeps(options: ListSweeps = {}): Promise<readonly SweepStatus[]> {
     const list = await this.request("ListSweeps", options);
     return list.sweeps;
+  }
+
+  /** Lists how many combinations of each algorithm were ever run on the same bars, those that were run last first. */
+  async trials(options: TrialsOptions = {}): Promise<readonly TrialGroup[]> {
+    const list = await this.request("GetTrials", trialFields(options));
+    return list.groups;
   }
 
   /** Waits for the final status of a backtest. */

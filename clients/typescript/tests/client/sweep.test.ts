@@ -208,6 +208,19 @@ describe("a sweep", () => {
   });
 });
 
+test("trials are counted by what they are of", async () => {
+  const group = { group: "0".repeat(32), algorithm: "sma_cross", trials: 5, runs: 9 };
+  const [broker, client] = await opened({ GetTrials: () => ({ groups: [group], count: 1 }) });
+  expect(await client.trials({ algorithm: "sma_cross", symbol: "S", limit: 3 })).toEqual([group]);
+  await client.trials();
+  expect(broker.of("GetTrials").map((one) => one.data)).toEqual([
+    { algorithmId: "sma_cross", symbol: "S", limit: 3 },
+    {},
+  ]);
+  await expect(client.trials({ algoritm: "x" } as never)).rejects.toThrow('did you mean "algorithm"?');
+  await client.close();
+});
+
 describe("the updates of a sweep", () => {
   test("have cells as columns of numbers, up to the end", async () => {
     const [broker, client] = await opened({ GetSweepStatus: () => status("running"), ...NOTHING_MISSED });

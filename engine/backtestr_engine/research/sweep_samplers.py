@@ -24,7 +24,7 @@ from backtestr_engine.data.arrays import Floats, Integers
 
 from .constraint import Constraint
 from .sweep_draws import drawn_cells, seed_of
-from .sweep_space import Space, Values
+from .sweep_space import Axis, Space, Values
 
 LearningMethod: TypeAlias = Literal["tpe", "cmaes"]
 
@@ -124,6 +124,15 @@ class Proposer:
         return self._cma_es
 
 
+def without_order(space: Space) -> list[str]:
+    """Return the parameters that are true or false, and are swept over both: CMA-ES knows only what has an order."""
+    return [name for name, axis in space.axes.items() if len(axis) > 1 and _has_no_order(axis)]
+
+
+def _has_no_order(axis: Axis) -> bool:
+    return isinstance(axis, Values) and isinstance(axis.values[0], bool)
+
+
 def propose(
     space: Space, sampling: Sampling, past: Sequence[Proposal], values: Mapping[int, float | None], count: int
 ) -> Proposal:
@@ -157,7 +166,7 @@ class _Axes:
                 continue
             self.strides[name], self.lengths[name] = stride, len(axis)
             self.ordered[name] = None
-            if isinstance(axis, Values) and isinstance(axis.values[0], bool):
+            if _has_no_order(axis):
                 self.unordered.add(name)
             elif isinstance(axis, Values):
                 self.ordered[name] = np.argsort(np.array(axis.values), kind="stable")

@@ -147,12 +147,13 @@ export class Sweep {
 
   /** Starts the backtest of a row, by its `cell`, with streams and tables. Raises `ValidationError`. */
   async run(
-    row: number,
+    row: number | bigint,
     options: { readonly backtestId?: string | undefined; readonly watch?: readonly Stream[] | undefined } = {},
   ): Promise<Run> {
     checkOptions(options, ["backtestId", "watch"], "run");
     const backtestId = options.backtestId ?? this.#context.clock.newId();
-    const request = { sweepId: this.id, row, backtestId };
+    // A column of cells has bigints.
+    const request = { sweepId: this.id, row: typeof row === "bigint" ? Number(row) : row, backtestId };
     return startRun(this.#context, "GetSweepRun", request, options.watch ?? STREAMS);
   }
 

@@ -61,7 +61,7 @@ export class RemoteSweep implements Omit<Sweep, "run" | "updates" | "close" | ty
 
   /** Starts the backtest of a row, by its `cell`, and resolves as soon as the broker has accepted it. */
   run(
-    row: number,
+    row: number | bigint,
     options: { readonly backtestId?: string | undefined } = {},
   ): Promise<{ readonly backtestId: string }> {
     return this.#call("run", row, options) as Promise<{ backtestId: string }>;

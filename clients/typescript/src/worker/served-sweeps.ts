@@ -13,7 +13,7 @@ export async function ofSweep(
   if (!OF_SWEEPS.includes(method)) throw new TypeError(`a sweep has no method ${String(method)}`);
   const sweep = await client.findSweep(sweepId);
   if (method === "run") {
-    const [row, options] = args as [number, object?];
+    const [row, options] = args as [number | bigint, object?];
     const run = await sweep.run(row, { ...options, watch: [] });
     return { backtestId: run.id };
   }

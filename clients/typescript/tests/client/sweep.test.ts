@@ -201,6 +201,8 @@ describe("a sweep", () => {
     expect(run.id).toBe("b");
     expect(broker.of("GetSweepRun")[0]?.data).toEqual({ sweepId: "s", row: 7, backtestId: "b" });
     expect([...broker.prefixes]).toContain("orders orders.b");
+    await sweep.run(7n);
+    expect(broker.of("GetSweepRun")[1]?.data).toMatchObject({ row: 7 });
     await expect(sweep.run(8)).rejects.toThrow();
     await expect(sweep.run(7, { watch: ["order" as never] })).rejects.toThrow('did you mean "orders"?');
     await expect(sweep.run("7" as never)).rejects.toBeInstanceOf(TypeError);

@@ -43,6 +43,9 @@ def sweep(
     commission: Annotated[float, typer.Option(help="Fraction of traded value: 0.0005 is 0.05 %.")] = 0.0,
     slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a convention such as fillAt=close.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="tcp://HOST:PORT of a Dask scheduler whose workers compute; '' for none.")
+    ] = None,
     rows: Annotated[int, typer.Option(help="The best rows to print.", min=1)] = 10,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and estimate, and start nothing.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the sweep's id, and do not wait.")] = False,
@@ -66,6 +69,7 @@ def sweep(
         **assignments(option, "--option"),
     }
     asked: dict[str, Any] = {"timeframe": timeframe, "space": axes, "where": where, "method": method, "trials": trials}
+    asked["scheduler"] = scheduler
     with broker(as_json) as client:
         counted = client.count_sweep(algorithm, symbol, **asked, **config)
         if dry_run:

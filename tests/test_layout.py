@@ -84,6 +84,7 @@ COVERED_BY = {
     "engine/research/sweep_lines": "tests/engine/research/test_sweep_blocks.py",
     "engine/worker/encryption": "tests/integration/test_portable.py",
     "engine/worker/sweep_results": "tests/engine/worker/test_sweep_tasks.py",
+    "engine/worker/trial_log": "tests/engine/worker/test_trial_store.py",
     "engine/worker/child_serving": "tests/engine/worker/test_child_tasks.py",
     "engine/worker/file_reader": "tests/engine/worker/test_child_tasks.py",
     "engine/worker/source_inspector": "tests/engine/worker/test_child_tasks.py",

@@ -28,6 +28,7 @@ from backtestr_engine.research.sweep_kernels import new_rows
 from backtestr_engine.research.sweep_plan import ALL_METRICS, SweepPlan, checked_metrics, plan_sweep
 from backtestr_engine.research.sweep_space import Combinations, Space
 from backtestr_engine.research.sweeps import frame_of
+from backtestr_engine.research.trials import TrialData, row_keys, trial_data
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError, did_you_mean
@@ -38,6 +39,7 @@ from backtestr_protocol.sweep_messages import DEFAULT_TRIALS, MAX_COMBINATIONS, 
 from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepRow, SweepSurvey
 
 from .sweep_store import BlockFacts, SweepStore, rows_of
+from .trial_store import TrialStore
 
 Frames = list[bytes]
 
@@ -56,11 +58,12 @@ _row = msgspec.msgpack.Decoder(SweepRow)
 
 
 class _Ready(msgspec.Struct, frozen=True):
-    """A sweep that this worker has computed blocks of: its plan, its work, and which bars these are."""
+    """A sweep that this worker has computed blocks of: its plan, its work, and the trials that its rows count among."""
 
     plan: SweepPlan
+    algorithm: Algorithm
     work: SweepWork
-    data_version: str
+    trials: TrialData
 
 
 class SweepTasks:
@@ -72,12 +75,14 @@ class SweepTasks:
         conventions: Conventions,
         find: Callable[[str], Algorithm],
         store: SweepStore,
+        trials: TrialStore,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._catalog = catalog
         self._conventions = conventions
         self._find = find
         self._store = store
+        self._trials = trials
         self._clock = clock
         self._ready: dict[bytes, _Ready] = {}  # by the checked sweep; one at most
 
@@ -127,6 +132,7 @@ class SweepTasks:
             dry_run=False,
         )
         tested, seen = self._load(config)
+        group = trial_data(algorithm, tested).group
         checked = CheckedSweep(
             sweep=sweep,
             cells=count.cells,
@@ -138,6 +144,8 @@ class SweepTasks:
             path_reason=plan.path.reason,
             data_version=_version_of(seen),
             notes=notes,
+            trial_group=group,
+            trials_before=self._trials.count(group),
         )
         return [encode(checked)]
 
@@ -205,7 +213,13 @@ class SweepTasks:
         return [encode(done)]
 
     def store_block(self, sweep_id: str, checked: CheckedSweep, facts: BlockFacts, frame: pl.DataFrame) -> None:
-        """Store the rows of a block that was computed here, or by a worker of a cluster. Raises `OSError`."""
+        """Enter the trials of a block that was computed here, or by a worker of a cluster, then store its rows.
+
+        In this order a row that counts is in the ledger, whenever this worker is killed. Raises `OSError`.
+        """
+        ready, _ = self._get_ready(checked)
+        found = ready.plan.space.at(frame["cell"].to_numpy(), [])
+        self._trials.append(ready.trials, row_keys(ready.work, ready.algorithm, found))
         self._store.append(sweep_id, facts, frame)
 
     def needed_by(self, checked: CheckedSweep) -> tuple[Algorithm, Panel]:
@@ -236,7 +250,9 @@ class SweepTasks:
                 f"the bars of {', '.join(tested.symbols)} {tested.timeframe} have changed since this sweep was "
                 "started, and its other rows are of the earlier ones; start it again under another id"
             )
-        ready = self._ready[key] = _Ready(plan, SweepWork(plan, algorithm, tested, seen), version)
+        ready = self._ready[key] = _Ready(
+            plan, algorithm, SweepWork(plan, algorithm, tested, seen), trial_data(algorithm, tested)
+        )
         return ready, True
 
     def _load(self, config: BacktestConfig) -> tuple[Panel, Panel]:

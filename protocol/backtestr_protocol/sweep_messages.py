@@ -29,7 +29,7 @@ DEFAULT_LEARNT_TRIALS = 200
 MAX_LEARNT_TRIALS = 10_000
 # Trials that are proposed together where a sweep names no number, by method, and the most.
 DEFAULT_BATCH: dict[SweepMethod, int] = {"tpe": 16, "cmaes": 8}
-MAX_BATCH = 1_024
+MAX_BATCH = 256
 # Cells of one block. A block of the fastest path is a quarter of a second of work then, and its rows take 20 MB.
 MAX_BLOCK = 32_768
 # The names of metrics that a sweep may ask for: more than there are.

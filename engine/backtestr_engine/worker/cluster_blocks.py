@@ -201,7 +201,7 @@ class ClusterWorker:
         """Return the tasks of a sweep on the bars of `source`; None where these are others."""
         tasks = _Tasks(source, conventions, self._find)
         try:
-            tasks.needed_by(checked)
+            tasks.algorithm_of(checked)
         except DataError:
             return None
         return _Ready(of, tasks)

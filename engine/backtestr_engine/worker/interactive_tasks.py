@@ -136,6 +136,7 @@ class InteractiveTasks:
                 **self._methods,
                 "CheckSweep": spans.check,
                 "SurveySweep": sweeps.survey,
+                "ProposeBatch": sweeps.propose,
                 "RunBlock": sweeps.run_block,
                 "RunSpan": spans.run,
                 "OpenSweepRun": sweeps.open_row,

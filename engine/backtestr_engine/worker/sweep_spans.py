@@ -126,7 +126,7 @@ class SweepSpans:
         Raises `DataError` where the bars are others than when the sweep was checked, and `OSError`.
         """
         task = decode(_span_decoder, data)
-        algorithm, _ = self.tasks.needed_by(task.checked)
+        algorithm = self.tasks.algorithm_of(task.checked)
         return [encode(_Span(self, task, algorithm).run())]
 
     def link(self, address: str) -> Link:
@@ -370,7 +370,6 @@ class _Span:
         link.call(key, cluster_blocks.supply, address, encode(supplies))
 
     def _sent_bars(self) -> list[SentBars]:
-        _, seen = self._spans.tasks.needed_by(self._task.checked)
         return [
             SentBars(
                 symbol=bars.symbol,
@@ -378,7 +377,7 @@ class _Span:
                 zone=bars.zone,
                 columns=[getattr(bars, name).tobytes() for name in COLUMNS],
             )
-            for bars in seen.series
+            for bars in self._spans.tasks.bars_of(self._task.checked).series
         ]
 
     def _block(self, order: Give) -> bytes:

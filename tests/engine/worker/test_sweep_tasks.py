@@ -268,7 +268,7 @@ def test_progress_names_every_nth_cell(tasks: SweepTasks) -> None:
         ({"space": {}}, InvalidConfiguration, "the space is empty"),
         ({"space": {"fst": [1]}}, ValidationError, "did you mean 'fast'"),
         ({"where": "fast > 900"}, InvalidConfiguration, "leaves no combination"),
-        ({"trials": 5}, InvalidConfiguration, "method random"),
+        ({"trials": 5}, InvalidConfiguration, "a grid runs every combination"),
         (
             {"config": msgspec.structs.replace(CONFIG, symbol="SYNTHE")},
             DataError,

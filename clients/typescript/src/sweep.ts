@@ -67,7 +67,8 @@ export class Sweep {
         if (received?.kind === "update" && received.type === "SweepProgress") {
           const { cellsDone = {}, stride = 1, ...progress } = received.data as SweepProgress;
           yield { ...progress, cellsDone: columnsByName(cellsDone, "the cells of a sweep"), stride };
-          if (isFinal(progress)) return;
+          // One that failed may have been resumed since: the message is then an earlier one that the broker retains.
+          if (progress.status === "failed" ? isFinal(await this.#statusWithin(LOOK_AFTER)) : isFinal(progress)) return;
         } else if (received === undefined && isFinal(await this.#statusWithin(LOOK_AFTER))) {
           return;
         }

@@ -246,6 +246,24 @@ describe("the updates of a sweep", () => {
     await client.close();
   });
 
+  test("go on after a failure that is over, and end with one that is not", async () => {
+    let state = status("running");
+    const [broker, client] = await opened({ GetSweepStatus: () => state, ...NOTHING_MISSED });
+    const updates = (await client.findSweep("s")).updates();
+    const first = updates.next();
+    await settle();
+    await broker.publish("progress.s", "SweepProgress", status("failed"), status("running"));
+    expect([(await first).value, (await updates.next()).value]).toMatchObject([
+      { status: "failed" },
+      { status: "running" },
+    ]);
+    state = status("failed");
+    await broker.publish("progress.s", "SweepProgress", state);
+    expect((await updates.next()).value).toMatchObject({ status: "failed" });
+    expect((await updates.next()).done).toBe(true);
+    await client.close();
+  });
+
   test("end without a message where the sweep has ended, also while they wait", async () => {
     let state = status("completed");
     const [broker, client] = await opened({ GetSweepStatus: () => state, ...NOTHING_MISSED });

@@ -20,6 +20,7 @@ from backtestr_protocol.sweep_tasks import (
     SweepSpan,
     SweepSurvey,
 )
+from backtestr_protocol.trial_messages import GetTrials, TrialGroup, TrialList
 from support.broker.clients import Client
 from support.broker.link import Link, Worker, config
 from support.protocol.independent import Fields
@@ -29,11 +30,14 @@ UNITS = 1_000
 BARS = 100_000
 # The seconds of a unit that scripted workers tell: a block of 250 ms has 50.
 UNIT_SECONDS = 0.005
+# The group that the rows of all sweeps are trials of.
+GROUP = "0123456789abcdef" * 2
 
 _start = msgspec.msgpack.Decoder(StartSweep)
 _block = msgspec.msgpack.Decoder(SweepBlock)
 _span = msgspec.msgpack.Decoder(SweepSpan)
 _survey = msgspec.msgpack.Decoder(SweepSurvey)
+_trials = msgspec.msgpack.Decoder(GetTrials)
 
 # By sweep and unit, the reason of a failed row, or None: what workers have stored.
 Rows = dict[str, dict[int, str | None]]
@@ -46,7 +50,7 @@ def request(sweep_id: str | None = "s1", **changes: Any) -> Fields:
     return {**named, "config": config(), "space": space, "objective": "sharpe_ratio", **changes}
 
 
-def checked(data: bytes, units: int = UNITS) -> bytes:
+def checked(data: bytes, units: int = UNITS, trials_before: int = 0) -> bytes:
     """Return what an interactive worker makes of a request."""
     sweep = decode(_start, data)
     return encode(
@@ -60,6 +64,8 @@ def checked(data: bytes, units: int = UNITS) -> bytes:
             path="general",
             path_reason="it is a test",
             data_version="bars",
+            trial_group=GROUP,
+            trials_before=trials_before,
         )
     )
 
@@ -72,12 +78,15 @@ class SweepWorkers:
         self.units = units
         self.rows: Rows = {}
         self.worst: set[int] = set()  # units that end their worker
+        self.trials: set[int] = set()  # units that were ever computed, deleted ones too
         plain = link.answer_to
 
         def answer_to(work: worker_channel.Work, data: bytes) -> bytes:
             match work:
                 case "CheckSweep":
-                    return checked(data, units)
+                    return checked(data, units, len(self.trials))
+                case "GetTrials":
+                    return self.counted(data)
                 case "OpenSweepRun":
                     asked = msgspec.msgpack.decode(data)
                     opened = {**asked["checked"]["sweep"]["config"], "backtestId": asked["backtestId"]}
@@ -109,7 +118,28 @@ class SweepWorkers:
         for unit in range(block.first, block.first + block.count):
             assert block.reason is not None or unit not in self.worst, "it would have ended"
             rows[unit] = block.reason
+            self.trials.add(unit)
         return block
+
+    def counted(self, data: bytes) -> bytes:
+        """Return the group of all trials as an interactive worker counts it."""
+        assert decode(_trials, data).group == GROUP
+        group = TrialGroup(
+            group=GROUP,
+            algorithm="sma_cross",
+            symbols=["BTCPERP"],
+            timeframe="1m",
+            data_version="bars",
+            start_time=0,
+            end_time=60_000,
+            bars=BARS,
+            trials=len(self.trials),
+            runs=len(self.trials),
+            first_time=0,
+            last_time=0,
+        )
+        groups = [group] if self.trials else []
+        return encode(TrialList(groups=groups, count=len(groups)))
 
     def span(self, worker: Worker) -> SweepSpan:
         """Return the span that the worker was assigned last."""
@@ -125,6 +155,7 @@ class SweepWorkers:
         for first, count in left or []:
             units -= set(range(first, first + count))
         self.rows.setdefault(span.sweep_id, {}).update(dict.fromkeys(units))
+        self.trials |= units
         done = SpanDone(
             first=span.first,
             count=span.count,

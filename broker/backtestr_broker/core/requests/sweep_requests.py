@@ -112,7 +112,9 @@ class SweepRequests:
         self._sweeping.delete(self._sweeps.get(data.sweep_id), request_key)
 
     def status(self, _session: Session, data: SweepRef, _request_key: RequestKey) -> Contract:
-        return self._sweeps.get(data.sweep_id).details(self._outbox.now, self._sweeping.compute_workers)
+        sweep = self._sweeps.get(data.sweep_id)
+        self._sweeping.trials.settle(sweep)
+        return sweep.details(self._outbox.now, self._sweeping.compute_workers)
 
     def list_all(self, _session: Session, data: ListSweeps, _request_key: RequestKey) -> SweepList:
         now, workers = self._outbox.now, self._sweeping.compute_workers

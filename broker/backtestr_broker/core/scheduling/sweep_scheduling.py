@@ -35,6 +35,7 @@ from .interactive_tasks import NO_REQUEST, Done, InteractiveTasks, Result
 from .jobs import Jobs
 from .sweeps import Sweep, SweepEvent, Sweeps, checked_answer
 from .task_queue import MAX_PASSED, RETRY_AFTER_MS
+from .trial_counts import TrialCounts
 from .workers import Worker, Workers
 
 _checked_decoder = msgspec.msgpack.Decoder(CheckedSweep)
@@ -62,6 +63,7 @@ class SweepScheduling:
         self._assign_all = assign
         self._workers = workers
         self._interactive = interactive
+        self.trials = TrialCounts(outbox, interactive, self.sweeps, lambda sweep: self._publish(sweep, {}))
         self.unreadable: list[str] = []  # sweeps of an earlier broker that this one cannot read
         self._starting: dict[str, Sweep] = {}  # accepted once they are on disk; no client sees them before
         self._deleting: set[str] = set()
@@ -174,6 +176,7 @@ class SweepScheduling:
         if event is not None:
             self._change(sweep, event)
         self._outbox.answer_durably(request_key, sweep.accepted(self.compute_workers), [SweepPut(sweep.record())])
+        self.trials.settle(sweep)
         self._assign_all()
 
     def delete(self, sweep: Sweep, request_key: RequestKey) -> None:
@@ -323,12 +326,14 @@ class SweepScheduling:
             self._change(sweep, "completed", cells_done=cells_done)
         else:
             self._publish(sweep, cells_done)
+        self.trials.settle(sweep)
 
     def lost(self, worker_id: str, reason: str, *, killed: bool) -> None:
         """Take the loss of a worker that had a task of a sweep."""
         sweep = self.sweeps.get(self._at.pop(worker_id))
         sweep.worker_gone(worker_id, reason, killed=killed)
         self._publish(sweep, {})
+        self.trials.settle(sweep)
 
     def _halted(self, sweep: Sweep, span: SpanDone, problem: ErrorData) -> None:
         """Let a sweep wait until it is resumed, as when its cluster was lost, or fail it; what is on disk counts."""

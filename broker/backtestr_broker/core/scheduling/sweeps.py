@@ -212,6 +212,9 @@ class Sweep:
             "end_time": self.end_time,
             "cluster": self.cluster,
             "error": self.error,
+            "trials_before": checked.trials_before,
+            "trials_after": figures.trials_after,
+            "trial_group": checked.trial_group,
         }
 
     def status_message(self, now: float, workers: int) -> SweepStatus:
@@ -286,6 +289,8 @@ def checked_answer(checked: CheckedSweep, workers: int) -> SweepAccepted:
         path=checked.path,
         path_reason=checked.path_reason,
         notes=checked.notes,
+        trials_before=checked.trials_before,
+        trial_group=checked.trial_group,
     )
 
 
@@ -380,6 +385,8 @@ class Sweeps:
         sweep.status, sweep.error = following, error
         if event == "started" and sweep.start_time is None:
             sweep.start_time = wall_ms
+        if event == "resumed":
+            sweep.figures = msgspec.structs.replace(sweep.figures, trials_after=None)
         if event != "started":
             sweep._finished.clear()  # the rate begins anew
         sweep.end_time = wall_ms if sweep.ended else None
@@ -387,6 +394,11 @@ class Sweeps:
             self._turns.pop(sweep.sweep_id, None)
         else:
             self._turns.setdefault(sweep.sweep_id)
+        self.unsaved[sweep.sweep_id] = None
+
+    def counted(self, sweep: Sweep, trials: int) -> None:
+        """Take the number of all trials on the data of a sweep that has ended."""
+        sweep.figures = msgspec.structs.replace(sweep.figures, trials_after=trials)
         self.unsaved[sweep.sweep_id] = None
 
     def forget(self, sweep_id: str) -> None:

@@ -54,7 +54,6 @@ COVERED_BY = {
     "broker/core/requests/dispatch": "tests/broker/core/test_core.py",
     "broker/core/scheduling/resuming": "tests/broker/core/scheduling/test_scheduler_steering.py",
     "client/market_data": "tests/client/test_client.py",
-    "client/sweep": "tests/integration/test_sweeps.py",
     "client/sweep_requests": "tests/integration/test_sweeps.py",
     "engine/__main__": "tests/integration/test_inspection.py",
     "engine/config": "tests/integration/test_lifecycle.py",

@@ -93,8 +93,12 @@ class Sweep:
                     return
                 if isinstance(update, Update) and isinstance(update.data, SweepProgress):
                     yield update.data
-                    if update.data.status in FINAL_STATES:
+                    if self._has_ended(update.data):
                         return
+
+    def _has_ended(self, progress: SweepProgress) -> bool:
+        """Return whether a message is the last one. One that failed may have been resumed since."""
+        return (self.status() if progress.status == "failed" else progress).status in FINAL_STATES
 
     def progress(self) -> SweepDetails:
         """Show a progress bar, in a notebook or a terminal, until the sweep ends. Returns its final status."""

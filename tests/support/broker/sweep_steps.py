@@ -14,9 +14,11 @@ from backtestr_protocol.sweep_messages import StartSweep, SweepBest
 from backtestr_protocol.sweep_tasks import (
     BlockDone,
     CheckedSweep,
+    ProposedBatch,
     SpanDone,
     SurveyedSweep,
     SweepBlock,
+    SweepProposal,
     SweepSpan,
     SweepSurvey,
 )
@@ -37,6 +39,7 @@ _start = msgspec.msgpack.Decoder(StartSweep)
 _block = msgspec.msgpack.Decoder(SweepBlock)
 _span = msgspec.msgpack.Decoder(SweepSpan)
 _survey = msgspec.msgpack.Decoder(SweepSurvey)
+_proposal = msgspec.msgpack.Decoder(SweepProposal)
 _trials = msgspec.msgpack.Decoder(GetTrials)
 
 # By sweep and unit, the reason of a failed row, or None: what workers have stored.
@@ -78,6 +81,7 @@ class SweepWorkers:
         self.units = units
         self.rows: Rows = {}
         self.worst: set[int] = set()  # units that end their worker
+        self.proposed: dict[str, int] = {}  # by sweep that learns from its rows, the units that are proposed
         self.trials: set[int] = set()  # units that were ever computed, deleted ones too
         plain = link.answer_to
 
@@ -93,6 +97,7 @@ class SweepWorkers:
                     return encode(msgspec.convert(opened, BacktestConfig))
                 case "DeleteSweep":
                     sweep_id = msgspec.msgpack.decode(data)["sweepId"]
+                    self.proposed.pop(sweep_id, None)
                     return encode({"sweepId": sweep_id, "freedBytes": len(self.rows.pop(sweep_id, {}))})
                 case _:
                     return plain(work, data)
@@ -115,11 +120,27 @@ class SweepWorkers:
         """Store the rows of the worker's block, and say nothing yet."""
         block = self.block(worker)
         rows = self.rows.setdefault(block.sweep_id, {})
+        if block.checked.sweep.batch_size is not None:
+            assert block.first + block.count <= self.proposed[block.sweep_id], "it is not proposed yet"
         for unit in range(block.first, block.first + block.count):
             assert block.reason is not None or unit not in self.worst, "it would have ended"
             rows[unit] = block.reason
             self.trials.add(unit)
         return block
+
+    def propose(self, data: bytes) -> bytes:
+        """Store a batch of proposals, and return how many units are proposed."""
+        asked = decode(_proposal, data)
+        size, had = asked.checked.sweep.batch_size, self.proposed.get(asked.sweep_id, 0)
+        assert size is not None
+        if asked.batch * size < had:  # it is stored already
+            assert had == min(self.units, (asked.batch + 1) * size)
+        else:
+            assert asked.batch * size == had == len(self.rows.get(asked.sweep_id, {})), (
+                "earlier rows are not all stored"
+            )
+            self.proposed[asked.sweep_id] = min(self.units, had + size)
+        return encode(ProposedBatch(proposed=self.proposed[asked.sweep_id]))
 
     def counted(self, data: bytes) -> bytes:
         """Return the group of all trials as an interactive worker counts it."""
@@ -175,6 +196,9 @@ class SweepWorkers:
             asked = decode(_survey, payload[0])
             worker.finish(message.task_id, data=encode(self.survey(asked.sweep_id)))
             return
+        if message.work == "ProposeBatch":
+            worker.finish(message.task_id, data=self.propose(payload[0]))
+            return
         block = self.block(worker)
         units = range(block.first, block.first + block.count)
         if block.reason is None and not self.worst.isdisjoint(units):
@@ -207,7 +231,14 @@ class SweepWorkers:
         if good:
             best = SweepBest(cell=max(good), value=float(max(good)), parameters={"fast": max(good)})
         failed = len(rows) - len(good)
-        return SurveyedSweep(done=ranges, rows=len(rows), failed=failed, seconds=UNIT_SECONDS * len(rows), best=best)
+        return SurveyedSweep(
+            done=ranges,
+            rows=len(rows),
+            failed=failed,
+            seconds=UNIT_SECONDS * len(rows),
+            best=best,
+            proposed=self.proposed.get(sweep_id, 0),
+        )
 
     def run_to_end(self, sweep_id: str = "s1", most: int = 10_000) -> None:
         """Have all workers do their tasks until the sweep has ended."""

@@ -21,6 +21,8 @@ BLOCK_SECONDS = 0.25
 SPAN_SECONDS = 1.0
 # Of the first block, whose speed is a guess, and by how much a block may be longer than the one before it.
 FIRST_SECONDS = 0.05
+# Of the blocks of a batch of trials, which all workers wait for: they share it, though a task costs some 2 ms.
+BATCHED_SECONDS = 0.02
 MAX_GROWTH = 4
 # The weight of the latest block in the measured speed.
 SMOOTHING = 0.3
@@ -64,12 +66,17 @@ class Block:
 class BlockPlan:
     """The blocks of one sweep of `units`: those that are left, and by worker those that are being computed."""
 
-    def __init__(self, units: int, unit_seconds: float, size: int | None, *, in_spans: bool = False) -> None:
+    def __init__(
+        self, units: int, unit_seconds: float, size: int | None, *, in_spans: bool = False, batch: int | None = None
+    ) -> None:
         """Take how long a unit takes as a rule, and the `size` of blocks if it is not to follow from the speed.
 
-        In spans a `size` is that of the blocks that they are cut into.
+        In spans a `size` is that of the blocks that they are cut into. Units that come in batches of `batch` are not
+        known before their batch is proposed, which follows from all units before it.
         """
         self.units = units
+        self.proposed = units if batch is None else 0  # units that are known
+        self._batch = batch
         self.units_left = units  # those being computed included
         self.unit_seconds = max(unit_seconds, 1e-9)
         self.in_flight: dict[str, Block] = {}
@@ -83,12 +90,22 @@ class BlockPlan:
 
     def has_left(self) -> bool:
         """Return true if there is a block for a worker."""
-        return bool(self._left)
+        return bool(self._left) and self._left[0].first < self.proposed
+
+    def next_batch(self) -> int | None:
+        """Return the number of the batch that can be proposed now; None while others of its units are left."""
+        if self._batch is None or self.proposed == self.units or self.units_left > self.units - self.proposed:
+            return None
+        return self.proposed // self._batch
+
+    def take_proposed(self, units: int) -> None:
+        """Take that so many units are known."""
+        self.proposed = max(self.proposed, min(units, self.units))
 
     def take(self, worker_id: str) -> Block:
         """Return the next block, for that worker."""
         front = self._left[0]
-        count = min(front.count, self._next_size())
+        count = min(front.count, self._next_size(), self.proposed - front.first)
         if count == front.count:
             block = self._left.popleft()
         else:
@@ -99,6 +116,8 @@ class BlockPlan:
 
     def _next_size(self) -> int:
         seconds = SPAN_SECONDS * self._workers if self._in_spans else BLOCK_SECONDS
+        if self._batch is not None:
+            seconds = BATCHED_SECONDS
         by_speed = max(1, min(self._largest, self._most, round(seconds / self.unit_seconds)))
         if self._size is None:
             return by_speed
@@ -165,3 +184,4 @@ class BlockPlan:
         assert all(end <= start for end, start in zip(ends, starts, strict=False)), "a unit is left twice"
         assert sum(block.count for block in blocks) == self.units_left, "a unit is neither done nor left"
         assert not ends or ends[-1] <= self.units
+        assert all(block.first + block.count <= self.proposed for block in self.in_flight.values()), "not proposed"

@@ -24,9 +24,11 @@ from backtestr_protocol.sweep_messages import DeletedSweep, StartSweep, SweepAcc
 from backtestr_protocol.sweep_tasks import (
     BlockDone,
     CheckedSweep,
+    ProposedBatch,
     SpanDone,
     SurveyedSweep,
     SweepBlock,
+    SweepProposal,
     SweepSpan,
     SweepSurvey,
 )
@@ -38,7 +40,11 @@ from .task_queue import MAX_PASSED, RETRY_AFTER_MS
 from .trial_counts import TrialCounts
 from .workers import Worker, Workers
 
+# Workers that may be lost while they propose a batch, before the sweep fails.
+MAX_PROPOSALS_LOST = 3
+
 _checked_decoder = msgspec.msgpack.Decoder(CheckedSweep)
+_proposed_decoder = msgspec.msgpack.Decoder(ProposedBatch)
 _done_decoder = msgspec.msgpack.Decoder(BlockDone)
 _span_decoder = msgspec.msgpack.Decoder(SpanDone)
 _survey_decoder = msgspec.msgpack.Decoder(SurveyedSweep)
@@ -264,6 +270,11 @@ class SweepScheduling:
         if not sweep.is_surveyed:
             sweep.surveyor = worker.worker_id
             return "SurveySweep", encode(SweepSurvey(sweep_id=sweep.sweep_id, checked=sweep.checked))
+        if not sweep.blocks.has_left():
+            batch = sweep.blocks.next_batch()
+            assert batch is not None
+            sweep.proposer = worker.worker_id
+            return "ProposeBatch", encode(SweepProposal(sweep_id=sweep.sweep_id, checked=sweep.checked, batch=batch))
         block = sweep.blocks.take(worker.worker_id)
         if sweep.scheduler is not None and block.reason is None:
             return "RunSpan", encode(
@@ -307,6 +318,8 @@ class SweepScheduling:
         try:
             if error is None and sweep.surveyor == worker.worker_id:
                 sweep.surveyed(decode(_survey_decoder, payload[0]))
+            elif error is None and sweep.proposer == worker.worker_id:
+                sweep.take_proposed(decode(_proposed_decoder, payload[0]).proposed)
             elif error is None and sweep.is_at_span(worker.worker_id):
                 span = decode(_span_decoder, payload[0])
                 sweep.span_done(worker.worker_id, span, self._outbox.now)
@@ -332,6 +345,10 @@ class SweepScheduling:
         """Take the loss of a worker that had a task of a sweep."""
         sweep = self.sweeps.get(self._at.pop(worker_id))
         sweep.worker_gone(worker_id, reason, killed=killed)
+        if sweep.proposals_lost >= MAX_PROPOSALS_LOST:
+            sweep.proposals_lost = 0
+            text = f"{MAX_PROPOSALS_LOST} workers were lost while they proposed the next trials of the sweep: {reason}"
+            self._failed(sweep, self._outbox.error_data(SystemFault(f"{text}; resume it (ResumeSweep) to try again")))
         self._publish(sweep, {})
         self.trials.settle(sweep)
 
@@ -384,6 +401,6 @@ class SweepScheduling:
             assert task_id is not None
             assert task_id.startswith(f"sweep:{sweep_id}:")
         at_blocks = {worker_id for sweep in self.sweeps for worker_id in sweep.blocks.in_flight}
-        surveyors = {sweep.surveyor for sweep in self.sweeps} - {None}
-        assert at_blocks | surveyors == self._at.keys(), "a block is computed by no worker, or a worker has none"
+        others = {worker_id for sweep in self.sweeps for worker_id in (sweep.surveyor, sweep.proposer)} - {None}
+        assert at_blocks | others == self._at.keys(), "a block is computed by no worker, or a worker has none"
         assert not (self._workers.idle("compute") and self.sweeps.has_work()), "a block waits though a worker is idle"

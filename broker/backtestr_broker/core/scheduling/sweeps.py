@@ -33,7 +33,7 @@ from backtestr_protocol.sweep_messages import (
     SweepProgress,
     SweepStatus,
 )
-from backtestr_protocol.sweep_tasks import USUAL_SPEED, BlockDone, CheckedSweep, SpanDone, SurveyedSweep
+from backtestr_protocol.sweep_tasks import USUAL_PROPOSAL, USUAL_SPEED, BlockDone, CheckedSweep, SpanDone, SurveyedSweep
 
 from .sweep_blocks import BlockPlan
 from .task_queue import RETRY_AFTER_MS
@@ -83,10 +83,13 @@ class Sweep:
         self.figures = SweepFigures()
         self.is_surveyed = True  # false: what is stored of it is not known yet
         self.surveyor: str | None = None  # the worker that finds out
+        self.proposer: str | None = None  # the worker that proposes the next batch of trials
+        self.proposals_lost = 0  # workers that were lost while they proposed it
         self.scheduler = checked.sweep.scheduler or None  # the address of the cluster that computes it
         self.cluster = None if self.scheduler is None else SweepCluster(scheduler=self.scheduler)
         in_spans = self.scheduler is not None
-        self.blocks = BlockPlan(checked.units, unit_seconds(checked), checked.sweep.block_size, in_spans=in_spans)
+        batch, size = checked.sweep.batch_size, checked.sweep.block_size
+        self.blocks = BlockPlan(checked.units, unit_seconds(checked), size, in_spans=in_spans, batch=batch)
         self._finished: deque[tuple[float, int]] = deque(maxlen=RATED_BLOCKS)  # when, and the rows
 
     @property
@@ -109,7 +112,18 @@ class Sweep:
         """Return true if a worker could take a task of it now."""
         if self.status not in ("queued", "running"):
             return False
-        return self.blocks.has_left() if self.is_surveyed else self.surveyor is None
+        if not self.is_surveyed:
+            return self.surveyor is None
+        return self.blocks.has_left() or self.has_proposal()
+
+    def has_proposal(self) -> bool:
+        """Return true if the next batch of trials can be proposed, and nobody does it yet."""
+        return self.proposer is None and self.blocks.next_batch() is not None
+
+    def take_proposed(self, trials: int) -> None:
+        """Take that so many of its trials are proposed, and on disk."""
+        self.proposer, self.proposals_lost = None, 0
+        self.blocks.take_proposed(trials)
 
     def block_done(self, worker_id: str, done: BlockDone, now: float) -> None:
         """Count a block, whose rows are on disk."""
@@ -142,11 +156,15 @@ class Sweep:
         self.surveyor, self.is_surveyed = None, True
         self.figures = SweepFigures(done=found.rows, failed=found.failed, seconds=found.seconds, best=found.best)
         self.blocks.surveyed(found.done, found.seconds)
+        self.blocks.take_proposed(found.proposed)
 
     def worker_gone(self, worker_id: str, lost: str | None = None, *, killed: bool = False) -> None:
         """Take back what a worker had of it; `lost` is the reason where the worker itself was lost."""
         if self.surveyor == worker_id:
             self.surveyor = None
+        elif self.proposer == worker_id:
+            self.proposer = None
+            self.proposals_lost += lost is not None
         elif lost is None:
             self.blocks.gave_back(worker_id)
         else:
@@ -172,6 +190,9 @@ class Sweep:
         rows = sum(count for _, count in islice(self._finished, 1, None))
         return rows / seconds if seconds > 0.0 and rows else None
 
+    def _left_ms(self, workers: int) -> int:
+        return estimated_ms(self.checked, self.blocks.units_left, self.blocks.unit_seconds, workers)
+
     def _percent(self) -> float:
         if self.is_done or not self.checked.units:
             return 100.0
@@ -186,7 +207,7 @@ class Sweep:
         if rate is not None:
             time_left = round(1000.0 * (combinations - figures.done) / rate)
         elif self.status in ("queued", "running"):
-            time_left = estimated_ms(self.blocks.units_left, self.blocks.unit_seconds, workers)
+            time_left = self._left_ms(workers)
         return {
             "sweep_id": self.sweep_id,
             "status": self.status,
@@ -238,7 +259,7 @@ class Sweep:
 
     def accepted(self, workers: int) -> SweepAccepted:
         """Return the answer to requests that start or change the sweep."""
-        left = estimated_ms(self.blocks.units_left, self.blocks.unit_seconds, workers)
+        left = self._left_ms(workers)
         return msgspec.structs.replace(
             checked_answer(self.checked, workers), sweep_id=self.sweep_id, status=self.status, estimated_ms=left
         )
@@ -274,9 +295,13 @@ def unit_seconds(checked: CheckedSweep) -> float:
     return USUAL_SPEED[checked.path] * checked.bars * max(share, 1e-3)
 
 
-def estimated_ms(units: int, seconds: float, workers: int) -> int:
-    """Return how long so many units take on so many workers, in whole milliseconds."""
-    return round(1000.0 * units * seconds / max(1, workers))
+def estimated_ms(checked: CheckedSweep, units: int, seconds: float, workers: int) -> int:
+    """Return how long so many units of a sweep take on so many workers, in whole milliseconds.
+
+    Trials that are learnt from are proposed by one worker while all others wait.
+    """
+    together = min(workers, checked.sweep.batch_size or workers)
+    return round(1000.0 * units * (seconds / max(1, together) + USUAL_PROPOSAL[checked.sweep.method]))
 
 
 def checked_answer(checked: CheckedSweep, workers: int) -> SweepAccepted:
@@ -285,7 +310,8 @@ def checked_answer(checked: CheckedSweep, workers: int) -> SweepAccepted:
         cells=checked.cells,
         combinations=checked.combinations,
         exact=checked.exact,
-        estimated_ms=estimated_ms(checked.units, unit_seconds(checked), workers),
+        estimated_ms=estimated_ms(checked, checked.units, unit_seconds(checked), workers),
+        batch_size=checked.sweep.batch_size,
         path=checked.path,
         path_reason=checked.path_reason,
         notes=checked.notes,
@@ -415,4 +441,5 @@ class Sweeps:
             sweep.blocks.check_invariants()
             assert (sweep.end_time is not None) == sweep.ended
             assert not (sweep.surveyor is not None and sweep.is_surveyed)
+            assert sweep.proposer is None or sweep.blocks.next_batch() is not None
             assert not (sweep.blocks.in_flight and not sweep.is_surveyed)

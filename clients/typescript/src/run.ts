@@ -15,10 +15,12 @@ import type {
   OrderUpdate,
   PositionUpdate,
   Requests,
+  TrialGroup,
 } from "./generated/contracts.js";
 import { late } from "./lateness.js";
 import { ALL_TABLES, fetchResults, type Results, type TableName } from "./results.js";
 import { Subscription } from "./subscription.js";
+import { trialsOf } from "./trials.js";
 
 /** A stream of a backtest. */
 export type Stream = "progress" | "orders" | "positions";
@@ -172,6 +174,12 @@ export class Run {
       if (error instanceof BacktestrError) return null; // the wait for the end finds the reason
       throw error;
     }
+  }
+
+  /** Returns how many combinations of its algorithm were ever run on its bars; null before it has results. */
+  async trials(): Promise<TrialGroup | null> {
+    const { trialGroup } = await this.#context.answer("GetBacktestResults", { backtestId: this.id, tables: [] });
+    return trialsOf(this.#context, trialGroup);
   }
 
   /** Deletes the backtest with its results, and returns the bytes that this freed. */

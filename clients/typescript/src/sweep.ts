@@ -4,12 +4,13 @@ import { asSeconds, checkOptions } from "./arguments.js";
 import { BULK_SECONDS, type Context } from "./context.js";
 import { columnsByName } from "./core/columns.js";
 import { BacktestrError, errorFromData, InvalidConfiguration, SystemFault, TimedOut } from "./core/errors.js";
-import type { StartSweep, SweepAccepted, SweepDetails, SweepProgress } from "./generated/contracts.js";
+import type { StartSweep, SweepAccepted, SweepDetails, SweepProgress, TrialGroup } from "./generated/contracts.js";
 import type { RowsOptions } from "./options.js";
 import { type Run, STREAMS, type Stream, startRun, type Waiting } from "./run.js";
 import { type Received, Subscription } from "./subscription.js";
 import { fetchRows } from "./sweep-rows.js";
 import type { Table } from "./tables/index.js";
+import { trialsOf } from "./trials.js";
 
 /** The state of a sweep. */
 export type SweepState = SweepDetails["status"];
@@ -157,6 +158,12 @@ export class Sweep {
     // A column of cells has bigints.
     const request = { sweepId: this.id, row: typeof row === "bigint" ? Number(row) : row, backtestId };
     return startRun(this.#context, "GetSweepRun", request, options.watch ?? STREAMS);
+  }
+
+  /** Returns how many combinations of its algorithm were ever run on its bars, those of others too; null before any was. */
+  async trials(): Promise<TrialGroup | null> {
+    const { trialGroup } = await this.status();
+    return trialsOf(this.#context, trialGroup);
   }
 
   // --- control -------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ export const OF_SWEEPS = [
   "results",
   "best",
   "run",
+  "trials",
   "pause",
   "resume",
   "stop",

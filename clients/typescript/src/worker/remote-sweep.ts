@@ -1,6 +1,6 @@
 /** A sweep as a program sees it whose client lives in another thread or process. */
 
-import type { SweepAccepted, SweepDetails } from "../generated/contracts.js";
+import type { SweepAccepted, SweepDetails, TrialGroup } from "../generated/contracts.js";
 import type { RowsOptions } from "../options.js";
 import type { Waiting } from "../run.js";
 import type { Sweep, SweepState, SweepUpdate } from "../sweep.js";
@@ -65,6 +65,11 @@ export class RemoteSweep implements Omit<Sweep, "run" | "updates" | "close" | ty
     options: { readonly backtestId?: string | undefined } = {},
   ): Promise<{ readonly backtestId: string }> {
     return this.#call("run", row, options) as Promise<{ backtestId: string }>;
+  }
+
+  /** Returns how many combinations of its algorithm were ever run on its bars; null before any was. */
+  trials(): Promise<TrialGroup | null> {
+    return this.#call("trials") as Promise<TrialGroup | null>;
   }
 
   /** Gives out no further block. Raises `StateConflict` when it has ended. */

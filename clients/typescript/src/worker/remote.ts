@@ -57,7 +57,10 @@ import { RemoteSweep, type SweepCalls } from "./remote-sweep.js";
 const CLOSING_MS = 5_000;
 
 /** The results of a backtest as they travel: those of `Results`, without its methods. */
-export type RemoteResults = Pick<Results, "backtestId" | "status" | "config" | "metrics" | "tables" | "warmupBars">;
+export type RemoteResults = Pick<
+  Results,
+  "backtestId" | "status" | "config" | "metrics" | "tables" | "warmupBars" | "trialGroup"
+>;
 
 interface Waiter {
   resolve(value: unknown): void;

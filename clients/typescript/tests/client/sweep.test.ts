@@ -223,6 +223,34 @@ test("trials are counted by what they are of", async () => {
   await client.close();
 });
 
+test("trials are counted by a sweep and by a backtest that have a group, once it has some", async () => {
+  const group = { group: "0".repeat(32), algorithm: "sma_cross", trials: 5, runs: 9 };
+  let [groups, trialGroup]: [object[], string | undefined] = [[group], group.group];
+  const [broker, client] = await opened({
+    GetSweepStatus: () => status("running", { trialGroup }),
+    GetBacktestStatus: () => ({ backtestId: "b", status: "completed" }),
+    GetBacktestResults: () => ({
+      backtestId: "b",
+      status: "completed",
+      config: {},
+      metrics: null,
+      tables: [],
+      trialGroup,
+    }),
+    GetTrials: () => ({ groups, count: groups.length }),
+  });
+  const [sweep, run] = [await client.findSweep("s"), await client.run("b")];
+  expect([await sweep.trials(), await run.trials()]).toEqual([group, group]);
+  expect(broker.of("GetTrials").map((one) => one.data)).toEqual(Array(2).fill({ group: group.group }));
+  expect((await client.results("b")).trialGroup).toBe(group.group);
+  groups = [];
+  expect([await sweep.trials(), await run.trials()]).toEqual([null, null]);
+  trialGroup = undefined;
+  expect([await sweep.trials(), await run.trials()]).toEqual([null, null]);
+  expect((await client.results("b")).trialGroup).toBeNull();
+  await client.close();
+});
+
 describe("the updates of a sweep", () => {
   test("have cells as columns of numbers, up to the end", async () => {
     const [broker, client] = await opened({ GetSweepStatus: () => status("running"), ...NOTHING_MISSED });

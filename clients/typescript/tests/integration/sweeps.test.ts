@@ -150,6 +150,20 @@ with backtestr.connect() as client:
     expect((await client.listSweeps({ limit: 1 })).length).toBe(1);
   });
 
+  it("counts as trials of its algorithm on its bars, each combination once", async () => {
+    const group = await sweep.trials();
+    const { of, trialGroup } = await sweep.status();
+    expect(group).toMatchObject({ group: trialGroup, algorithm: "sma_cross", symbols: ["SYNTH"], timeframe: "1h" });
+    // The Python client has run the same ones, and so does a backtest of one of them.
+    expect(group?.trials).toBe(of);
+    const run = await sweep.run(cells(await sweep.best(1))[0] as number, { watch: [] });
+    expect((await run.result({ tables: [] })).trialGroup).toBe(trialGroup);
+    expect(await run.trials()).toMatchObject({ group: trialGroup, trials: of });
+    expect((await client.trials({ algorithm: "sma_cross", timeframe: "1h" })).map((one) => one.group)).toEqual([
+      trialGroup,
+    ]);
+  });
+
   it("is the same sweep where it is asked for again with its id, and a conflict as another one", async () => {
     const again = await client.sweep({ ...CROSSING, capital: 10_000, commission: 0.001, sweepId: sweep.id });
     expect(again.accepted?.status).toBe("completed");
@@ -252,6 +266,7 @@ describe("in another thread, a sweep", () => {
     const best = await sweep.best(1);
     const { backtestId } = await sweep.run(cells(best)[0] as number);
     await remote.wait(backtestId);
+    expect((await sweep.trials())?.trials).toBeGreaterThanOrEqual((await sweep.status()).of);
     const { metrics } = await remote.results(backtestId, { tables: [] });
     expect(metrics?.sharpeRatio).toBe(numbers(best, "sharpe_ratio")[0]);
     expect((await remote.listSweeps()).some((one) => one.sweepId === sweep.id)).toBe(true);

@@ -46,6 +46,7 @@ class SweepRequests:
         method: SweepMethod = "grid",
         trials: int | None = None,
         seed: int = 0,
+        batch_size: int | None = None,
         metrics: Sequence[str] | None = None,
         sweep_id: str | None = None,
         block_size: int | None = None,
@@ -54,16 +55,19 @@ class SweepRequests:
     ) -> Sweep:
         """Start a sweep: a backtest for each combination of the parameters in `space`. Returns once it is accepted.
 
-        A value of `space` is a `range`, a list of values, one value, or `{"low": …, "high": …, "step": …}` with both
-        ends included. `where` is a constraint such as `"fast < slow"`. `method="random"` runs so many `trials`, which
-        `seed` selects. `objective` is the metric that is best in the direction `"maximize"` or `"minimize"`. `metrics`
-        are the figures of each row: all usual ones if None, every one for `["all"]`. `scheduler` is the address of a
-        Dask cluster that computes it, such as `"tcp://10.0.0.5:8786"`; that of the broker's configuration if None, and
-        none for `""`. All else is as for `backtest`:
-        `start`, `end`, `price`, `capital`, `commission`, `slippage`, `parameters` that are not swept, `warmup` and the
-        engine's options. The same `sweep_id` with the same arguments again gives the same sweep.
+        A value of `space` is a `range`, a list of values, one value, `{"low": …, "high": …, "step": …}` with both ends
+        included, or `{"low": …, "high": …, "distribution": …}` with `"uniform"` or `"log_uniform"`. `where` is a
+        constraint such as `"fast < slow"`. `method="grid"` runs every combination, and all others so many `trials`:
+        `"random"` those that `seed` selects, and `"tpe"` and `"cmaes"` those that they propose from the rows of earlier
+        ones, `batch_size` of them at a time. `objective` is the metric that is best in the direction
+        `"maximize"` or `"minimize"`. `metrics` are the figures of each row: all usual ones if None, every one for
+        `["all"]`. `scheduler` is the address of a Dask cluster that computes it, such as `"tcp://10.0.0.5:8786"`; that
+        of the broker's configuration if None, and none for `""`. All else is as for `backtest`: `start`, `end`,
+        `price`, `capital`, `commission`, `slippage`, `parameters` that are not swept, `warmup` and the engine's
+        options. The same `sweep_id` with the same arguments again gives the same sweep.
         Raises what `backtest` raises, `ValidationError` for a metric or parameter that does not exist, and
-        `InvalidConfiguration` for an empty space, a constraint that leaves nothing, and too many combinations.
+        `InvalidConfiguration` for an empty space, a constraint that leaves nothing, too many combinations, and a method
+        whose packages the broker lacks.
         """
         request = StartSweep(
             sweep_id=sweep_id or str(uuid.uuid4()),
@@ -73,6 +77,7 @@ class SweepRequests:
             method=method,
             trials=trials,
             seed=seed,
+            batch_size=batch_size,
             objective=objective,
             direction=direction,
             metrics=None if metrics is None else list(metrics),
@@ -91,6 +96,7 @@ class SweepRequests:
         where: str | None = None,
         method: SweepMethod = "grid",
         trials: int | None = None,
+        batch_size: int | None = None,
         scheduler: str | None = None,
         **config: Any,
     ) -> SweepAccepted:
@@ -104,6 +110,7 @@ class SweepRequests:
             where=where,
             method=method,
             trials=trials,
+            batch_size=batch_size,
             scheduler=scheduler,
             dry_run=True,
         )

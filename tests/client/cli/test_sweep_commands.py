@@ -151,3 +151,24 @@ def test_an_action_needs_one_sweep_and_one_action(home: Path, words: list[str]) 
     with Peer(home) as peer:
         assert type_in(peer, "sweeps", *words).exit_code == EXIT_USAGE
         assert peer.asked == []
+
+
+def test_a_method_that_learns_has_batches_and_distributions(home: Path) -> None:
+    command = ("sweep", "sma_cross", "SYNTH", "--timeframe", "1h", "--space", "fast=5:49", "--method", "tpe")
+    spread = ("--space", "stop=0.5..3.0", "--space", "risk=1e-4..0.1:log")
+    more = ("--trials", "120", "--batch-size", "32", "--seed", "7", "--detach")
+    with Peer(home, script()) as peer:
+        result = type_in(peer, *command, *spread, *more)
+        _, started = asked(peer, "StartSweep")
+    assert result.exit_code == 0, result.output
+    assert (started["method"], started["trials"], started["batchSize"], started["seed"]) == ("tpe", 120, 32, 7)
+    assert started["space"]["stop"] == {"low": 0.5, "high": 3.0, "distribution": "uniform"}
+    assert started["space"]["risk"] == {"low": 1e-4, "high": 0.1, "distribution": "log_uniform"}
+
+
+@pytest.mark.parametrize("space", ["stop=0.5..", "stop=a..b", "stop=0.5..3:lin", "stop=1..2..3"])
+def test_a_distribution_that_cannot_be_read_says_how_it_is_written(home: Path, space: str) -> None:
+    with Peer(home, script()) as peer:
+        result = type_in(peer, "sweep", "sma_cross", "SYNTH", "--timeframe", "1h", "--space", space)
+    assert result.exit_code == EXIT_USAGE
+    assert "NAME=LOW..HIGH" in result.output

@@ -17,7 +17,7 @@ from backtestr_engine.worker import sweep_methods
 from backtestr_engine.worker.sweep_methods import Chosen, choose_method
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.messages import BacktestConfig
-from backtestr_protocol.sweep_messages import DEFAULT_TRIALS, StartSweep
+from backtestr_protocol.sweep_messages import DEFAULT_TRIALS, StartSweep, SweepMethod
 
 CONFIG = BacktestConfig(
     algorithm_id="varied",
@@ -61,7 +61,7 @@ def test_a_grid_is_all_cells(choose: Any) -> None:
 
 
 @pytest.mark.parametrize(("method", "trials", "size"), [("tpe", 200, 16), ("cmaes", 200, 8)])
-def test_what_is_left_out_is_filled_in(choose: Any, method: str, trials: int, size: int) -> None:
+def test_what_is_left_out_is_filled_in(choose: Any, method: SweepMethod, trials: int, size: int) -> None:
     assert choose(WIDE, method=method) == Chosen(
         method=method, trials=trials, batch_size=size, units=trials, notes=[], scheduler=""
     )

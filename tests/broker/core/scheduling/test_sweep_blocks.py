@@ -204,7 +204,7 @@ def test_units_of_a_batch_are_given_out_once_it_is_proposed() -> None:
 def test_a_batch_is_shared_by_all_workers_though_its_blocks_are_small() -> None:
     plan = BlockPlan(1_000, 5e-3, None, batch=16)
     plan.take_proposed(16)
-    sizes = []
+    sizes: list[int] = []
     while plan.has_left():
         sizes.append(plan.take(f"w{len(sizes)}").count)
     assert sizes == [round(BATCHED_SECONDS / 5e-3)] * 4

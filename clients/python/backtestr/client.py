@@ -98,9 +98,10 @@ from .results import ALL_TABLES, Results, fetch_results
 from .run import STREAMS, Run, Stream, start_backtest
 from .subscription import Subscription, fetch_missed
 from .sweep_requests import SweepRequests
+from .trials import TrialRequests
 
 
-class Client(MarketDataRequests, SweepRequests):
+class Client(MarketDataRequests, SweepRequests, TrialRequests):
     """A connection to a broker. Use it as a context manager, or `close` it.
 
     Every method raises the broker's error as an exception of `backtestr.errors`, `TimedOut` when there is no answer in

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import polars as pl
 
 from backtestr.core.updates import Update
@@ -41,6 +42,7 @@ from .requester import BULK_TIMEOUT, Requester
 from .run import STREAMS, Run, Stream
 from .subscription import Subscription
 from .tables import fetch_tables
+from .trials import count_trials
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -107,8 +109,17 @@ class Sweep:
             for update in self.updates():
                 show(update)
             status = self.status()
+            if status.status in FINAL_STATES and status.trials_after is None:  # the broker is about to count them
+                status = msgspec.structs.replace(status, trials_after=self.trials())
             show(status)
         return status
+
+    def trials(self) -> int | None:
+        """Count the combinations that this broker has ever run with this algorithm on these bars, now.
+
+        Those of other sweeps and of single backtests are among them, each once. None for a sweep of an earlier version.
+        """
+        return count_trials(self._ask, self.status().trial_group)
 
     def wait(self, timeout: float | None = None) -> SweepDetails:
         """Wait for the final status: `completed`, `failed` or `stopped`.
@@ -293,6 +304,8 @@ def _bar() -> Iterator[Callable[[SweepStatus], None]]:
             told.append(f"best {status.objective} {status.best.value:.4g} at {named(status.best.parameters)}")
         if status.status not in ("running", "queued"):
             told.append(status.status)
+        if status.trials_after is not None:
+            told.append(f"{status.trials_after:,} trials on these bars")
         bar.set_postfix_str(", ".join(told), refresh=False)
         bar.update(status.done - bar.n)
         bar.refresh()

@@ -79,6 +79,7 @@ COVERED_BY = {
     "engine/library/inspection": "tests/engine/library/test_library.py",
     "engine/simulation/bar_step": "tests/engine/simulation/test_symbol_loop.py",
     "engine/simulation/execution": "tests/engine/simulation/test_symbol_loop.py",
+    "engine/cluster/messages": "tests/engine/worker/test_cluster_blocks.py",
     "engine/research/sweep_kernels": "tests/engine/research/test_sweep_blocks.py",
     "engine/research/sweep_lines": "tests/engine/research/test_sweep_blocks.py",
     "engine/worker/encryption": "tests/integration/test_portable.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,7 +42,9 @@ class DaskCluster:
         self.address = str(json.loads(told.read_text("utf-8"))["address"])
         return self.address
 
-    def start_worker(self, *, nanny: bool = True, preload: str | None = None, name: str = "") -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, *, nanny: bool = True, preload: str | None = None, name: str = ""
+    ) -> subprocess.Popen[bytes]:
         """Start a worker process, which a nanny starts again when it ends. It may not have registered yet."""
         self._numbered += 1
         arguments = [
@@ -99,9 +102,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except psutil.NoSuchProcess:
         family = []
     for one in family:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(one.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     process.wait()
     psutil.wait_procs(family, timeout=10)

@@ -30,7 +30,7 @@ MAX_LOSSES = 3
 MAX_RETURNS = 20
 
 
-class Piece(msgspec.Struct):
+class UnitRange(msgspec.Struct):
     """A range of units, and what became of it so far."""
 
     first: int
@@ -63,13 +63,13 @@ class Dispatch:
 
     def __init__(self, first: int, count: int, size: int) -> None:
         self._size = size
-        self._left: deque[Piece] = deque([Piece(first, count)] if count else [])
+        self._left: deque[UnitRange] = deque([UnitRange(first, count)] if count else [])
         self._standing: dict[str, Standing] = {}
         self._queues: dict[str, deque[int]] = {}  # by accepted worker, its blocks in their order
-        self._given: dict[int, tuple[str, Piece]] = {}
+        self._given: dict[int, tuple[str, UnitRange]] = {}
         self._numbered = 0
         self.refused: dict[str, list[str]] = {}
-        self.fatal: list[Piece] = []  # units that end workers, whose rows are to be stored as failed
+        self.fatal: list[UnitRange] = []  # units that end workers, whose rows are to be stored as failed
 
     # --- what the loop asks ---
 
@@ -88,7 +88,7 @@ class Dispatch:
         """True while a worker has not answered yet whether it may compute."""
         return any(standing in ("new", "greeting") for standing in self._standing.values())
 
-    def given(self, key: int) -> tuple[str, Piece] | None:
+    def given(self, key: int) -> tuple[str, UnitRange] | None:
         """Return the worker and the units of a block; None for one that was taken back."""
         return self._given.get(key)
 
@@ -131,8 +131,8 @@ class Dispatch:
         if front.count <= self._size:
             piece = self._left.popleft()
         else:
-            piece = Piece(front.first, self._size)
-            self._left[0] = Piece(front.first + self._size, front.count - self._size)
+            piece = UnitRange(front.first, self._size)
+            self._left[0] = UnitRange(front.first + self._size, front.count - self._size)
         self._numbered += 1
         self._given[self._numbered] = address, piece
         queue.append(self._numbered)
@@ -150,7 +150,7 @@ class Dispatch:
         for address in [one for one in self._standing if one not in there]:
             del self._standing[address]
             self.refused.pop(address, None)
-            for place, key in enumerate(self._queues.pop(address, ())):
+            for place, key in reversed(list(enumerate(self._queues.pop(address, ())))):
                 taken_back.append(key)
                 _, piece = self._given.pop(key)
                 if place == 0:
@@ -201,16 +201,16 @@ class Dispatch:
         """Take that a block ended the worker that it was given to."""
         self._lost(self._take_back(key))
 
-    def _take_back(self, key: int) -> Piece:
+    def _take_back(self, key: int) -> UnitRange:
         address, piece = self._given.pop(key)
         if address in self._queues:
             self._queues[address].remove(key)
         return piece
 
-    def _lost(self, piece: Piece) -> None:
+    def _lost(self, piece: UnitRange) -> None:
         if piece.count > 1:
             half = piece.count // 2
-            self._left.extendleft([Piece(piece.first + half, piece.count - half), Piece(piece.first, half)])
+            self._left.extendleft([UnitRange(piece.first + half, piece.count - half), UnitRange(piece.first, half)])
             return
         piece.losses += 1
         if piece.losses >= MAX_LOSSES:
@@ -227,7 +227,7 @@ class Dispatch:
         self._standing.clear()
         self.refused.clear()
 
-    def _pieces(self) -> list[Piece]:
+    def _pieces(self) -> list[UnitRange]:
         return [*self._left, *(piece for _, piece in self._given.values())]
 
     def check_invariants(self) -> None:

@@ -86,7 +86,7 @@ class _Tasks(SweepTasks):
         self.rows = arrow_stream(frame)
 
 
-class _Ready(msgspec.Struct, frozen=True):
+class _SweepAtHand(msgspec.Struct, frozen=True):
     """The tasks of the sweep that blocks were computed of last."""
 
     of: tuple[bytes, bytes]
@@ -115,7 +115,7 @@ class ClusterWorker:
         self._bars: OrderedDict[str, _Sent] = OrderedDict()
         self._sources: OrderedDict[str, SentSource] = OrderedDict()
         self._loaded: OrderedDict[str, Algorithm] = OrderedDict()
-        self._ready: _Ready | None = None
+        self._ready: _SweepAtHand | None = None
         self._is_warm = False
 
     def greet(self, data: bytes) -> bytes:
@@ -175,7 +175,7 @@ class ClusterWorker:
         print("backtestr: a block did not come back within its time, and ends this worker", file=sys.stderr, flush=True)
         self._end(_EXIT_LATE)
 
-    def _get_ready(self, asked: ClusterBlock) -> _Ready:
+    def _get_ready(self, asked: ClusterBlock) -> _SweepAtHand:
         """Return the tasks of the block's sweep. Raises `_Lacks`, and what an algorithm raises that does not load."""
         of = encode(asked.block.checked), encode(asked.conventions)
         if self._ready is not None and self._ready.of == of:
@@ -197,14 +197,14 @@ class ClusterWorker:
 
     def _with_bars(
         self, of: tuple[bytes, bytes], source: BarSource, checked: CheckedSweep, conventions: Conventions
-    ) -> _Ready | None:
+    ) -> _SweepAtHand | None:
         """Return the tasks of a sweep on the bars of `source`; None where these are others."""
         tasks = _Tasks(source, conventions, self._find)
         try:
             tasks.algorithm_of(checked)
         except DataError:
             return None
-        return _Ready(of, tasks)
+        return _SweepAtHand(of, tasks)
 
     def _find(self, algorithm_id: str) -> Algorithm:
         try:

@@ -98,6 +98,7 @@ class SweepSpans:
         clock: Callable[[], float] = time.monotonic,
         facts: Callable[[], dict[str, str]] = process_facts,
         reachable: Callable[[str], None] = check_reachable,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take the tasks that store rows, and where workers with the same folders find the bars."""
         self.tasks = tasks
@@ -105,6 +106,7 @@ class SweepSpans:
         self.catalog_root = catalog_root
         self.clock = clock
         self.facts = facts
+        self.wait = wait
         self._connect = connect
         self._reachable = reachable
         self._link: tuple[str, Link] | None = None
@@ -235,7 +237,7 @@ class _Span:
             except ClusterUnavailable as error:
                 if not patient or self._spans.clock() >= deadline:
                     raise _Halt(error, pauses=True) from error
-                time.sleep(_LOOK_SECONDS)
+                self._spans.wait(_LOOK_SECONDS)
             except BacktestrError as error:  # Dask is not installed
                 raise _Halt(error, pauses=True) from error
 

@@ -33,8 +33,20 @@ MAX_SPAN = 64 * MAX_BLOCK
 MAX_RANGES = 1_000_000
 # Seconds of a combination and bar until they are measured, by path: measured on one core.
 USUAL_SPEED: dict[SweepPathName, float] = {"fused": 6e-9, "general": 2e-8, "single_runs": 4e-7}
-# Seconds of a proposal, by method, while there are some hundred trials.
-USUAL_PROPOSAL: dict[SweepMethod, float] = {"grid": 0.0, "random": 0.0, "tpe": 7e-3, "cmaes": 1e-3}
+
+
+def proposing_seconds(method: SweepMethod, trials: int) -> float:
+    """Return how long it takes to propose so many trials, one after the other: measured on one core.
+
+    TPE looks at all earlier ones for each.
+    """
+    match method:
+        case "tpe":
+            return trials * (2e-3 + 8e-6 * trials)
+        case "cmaes":
+            return trials * 5e-4
+        case _:
+            return 0.0
 
 
 class _Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -94,7 +106,7 @@ class BlockDone(_Task, frozen=True, kw_only=True):
 class SweepSpan(_Task, frozen=True, kw_only=True):
     """The data of `RunSpan`: units that a worker has a cluster compute, in blocks, and stores as they come back.
 
-    A unit takes `unit_seconds` of one processor, as measured so far.
+    A unit takes `unit_seconds` of one processor, as measured so far, or as a guess unless `is_measured`.
     """
 
     sweep_id: BacktestId
@@ -103,6 +115,7 @@ class SweepSpan(_Task, frozen=True, kw_only=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_SPAN)]
     stride: Positive = 1
     unit_seconds: Number
+    is_measured: bool = False
 
 
 class SpanDone(_Task, frozen=True, kw_only=True):

@@ -33,6 +33,9 @@ PACKAGES: Mapping[LearningMethod, tuple[str, ...]] = {"tpe": ("optuna",), "cmaes
 ASKS = 8
 """How often a sampler is asked for each trial of a batch, before the rest of the batch is drawn at random."""
 
+MOST_WHOLE = 64
+"""The most values of an axis that TPE takes as whole numbers: of more, it takes a fifth of the time for numbers."""
+
 START_SIGMA = 0.2
 """The standard deviation with which CMA-ES begins around the best row of a batch, as a share of each axis."""
 
@@ -200,12 +203,7 @@ class _Tpe:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._axes = axes
-        self._distributions: dict[str, Any] = {
-            name: optuna.distributions.CategoricalDistribution(range(length))
-            if name in axes.unordered
-            else optuna.distributions.IntDistribution(0, length - 1)
-            for name, length in axes.lengths.items()
-        }
+        self._distributions = {name: self._distribution(name) for name in axes.lengths}
         self._states = states = optuna.trial.TrialState
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         self._study = optuna.create_study(sampler=sampler, direction="minimize")
@@ -221,9 +219,22 @@ class _Tpe:
                 [trial(cell, state=states.FAIL) if loss is None else trial(cell, value=loss) for cell, loss in told]
             )
 
+    def _distribution(self, name: str) -> Any:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        length = self._axes.lengths[name]
+        if name in self._axes.unordered:
+            return CategoricalDistribution(range(length))
+        if length <= MOST_WHOLE:
+            return IntDistribution(0, length - 1)
+        return FloatDistribution(-0.5, length - 0.5)
+
     def ask(self) -> int:
         self._latest = self._study.ask(self._distributions)
-        return self._axes.cell(self._latest.params)
+        lengths = self._axes.lengths
+        return self._axes.cell(
+            {name: min(round(rank), lengths[name] - 1) for name, rank in self._latest.params.items()}
+        )
 
     def left_out(self) -> None:
         for name, by in _INFEASIBLE.items():

@@ -18,7 +18,7 @@ from backtestr_protocol.sweep_messages import (
     StartSweep,
     SweepMethod,
 )
-from backtestr_protocol.sweep_tasks import USUAL_PROPOSAL, USUAL_SPEED
+from backtestr_protocol.sweep_tasks import USUAL_SPEED, proposing_seconds
 
 from .sweep_proposals import batch_size_of
 
@@ -69,7 +69,7 @@ def choose_method(asked: StartSweep, plan: SweepPlan, count: Count, bars: int) -
         method = "grid"
     elif method in ("tpe", "cmaes") and count.exact and count.admissible <= MAX_COMBINATIONS:
         row = USUAL_SPEED[plan.path.name] * bars
-        every, learnt = count.admissible * row, trials * (row + USUAL_PROPOSAL[method])
+        every, learnt = count.admissible * row, trials * row + proposing_seconds(method, trials)
         if every <= learnt:
             notes.append(
                 f"all {count.admissible:,} combinations are run: that takes some {every:,.2g} s of a worker, and "

@@ -33,7 +33,14 @@ from backtestr_protocol.sweep_messages import (
     SweepProgress,
     SweepStatus,
 )
-from backtestr_protocol.sweep_tasks import USUAL_PROPOSAL, USUAL_SPEED, BlockDone, CheckedSweep, SpanDone, SurveyedSweep
+from backtestr_protocol.sweep_tasks import (
+    USUAL_SPEED,
+    BlockDone,
+    CheckedSweep,
+    SpanDone,
+    SurveyedSweep,
+    proposing_seconds,
+)
 
 from .sweep_blocks import BlockPlan
 from .task_queue import RETRY_AFTER_MS
@@ -300,8 +307,10 @@ def estimated_ms(checked: CheckedSweep, units: int, seconds: float, workers: int
 
     Trials that are learnt from are proposed by one worker while all others wait.
     """
-    together = min(workers, checked.sweep.batch_size or workers)
-    return round(1000.0 * units * (seconds / max(1, together) + USUAL_PROPOSAL[checked.sweep.method]))
+    together = max(1, min(workers, checked.sweep.batch_size or workers))
+    method, known = checked.sweep.method, checked.units - units
+    proposing = proposing_seconds(method, checked.units) - proposing_seconds(method, known)
+    return round(1000.0 * (units * seconds / together + proposing))
 
 
 def checked_answer(checked: CheckedSweep, workers: int) -> SweepAccepted:

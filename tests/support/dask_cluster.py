@@ -79,6 +79,16 @@ class DaskCluster:
             _end(self._scheduler)
 
     @property
+    def scheduler_pid(self) -> int:
+        assert self._scheduler is not None
+        return self._scheduler.pid
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes that were started as workers: nannies, or those that compute."""
+        return [worker.pid for worker in self._workers]
+
+    @property
     def log(self) -> str:
         return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob("*.log")))
 

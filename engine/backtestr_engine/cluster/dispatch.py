@@ -63,6 +63,7 @@ class Dispatch:
 
     def __init__(self, first: int, count: int, size: int) -> None:
         self._size = size
+        self._is_closed = False
         self._left: deque[UnitRange] = deque([UnitRange(first, count)] if count else [])
         self._standing: dict[str, Standing] = {}
         self._queues: dict[str, deque[int]] = {}  # by accepted worker, its blocks in their order
@@ -75,8 +76,8 @@ class Dispatch:
 
     @property
     def is_done(self) -> bool:
-        """True once every unit is done, or is in `fatal`."""
-        return not self._left and not self._given
+        """True once every unit is done, or is in `fatal`; of a closed span, once no worker has a block of it."""
+        return not self._given and (self._is_closed or not self._left)
 
     @property
     def accepted(self) -> int:
@@ -106,6 +107,14 @@ class Dispatch:
                 ranges.append((piece.first, piece.count))
         return ranges
 
+    def resize(self, size: int) -> None:
+        """Cut blocks of so many units from now on."""
+        self._size = size
+
+    def close(self) -> None:
+        """Give out no further block: what is left belongs to a later span."""
+        self._is_closed = True
+
     def take(self) -> list[Order]:
         """Return what is to be done now: each order once."""
         orders: list[Order] = []
@@ -115,7 +124,12 @@ class Dispatch:
                 orders.append(Greet(address))
         for depth in range(DEPTH):  # every worker has one before any has two
             for address, queue in self._queues.items():
-                if self._left and len(queue) == depth and (depth == 0 or self._may_follow(queue)):
+                if (
+                    self._left
+                    and not self._is_closed
+                    and len(queue) == depth
+                    and (depth == 0 or self._may_follow(queue))
+                ):
                     orders.append(self._give(address, queue))
         return orders
 

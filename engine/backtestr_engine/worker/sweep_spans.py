@@ -55,6 +55,11 @@ from .sweep_tasks import Frames, SweepTasks
 
 # Seconds of work in a block: what a block costs besides, some 10 ms, is little of that.
 BLOCK_SECONDS = 0.25
+# Of a block while the speed is a guess: the first one tells it.
+_PROBE_SHARE = 16
+# Seconds after which a span gives out no further block: its speed may have been a wrong guess, and progress is told at
+# its end, for which a backtest waits.
+SPAN_SECONDS = 2.0
 # Seconds for which a span waits for a worker that may compute, and for a scheduler to come back: a restart of either.
 WAIT_SECONDS = 15.0
 RECONNECT_SECONDS = 10.0
@@ -172,8 +177,10 @@ class _Span:
         self._algorithm = algorithm
         self._address = self._sweep.scheduler or ""
         self._facts = spans.facts()
-        by_speed = max(1, min(MAX_BLOCK, round(BLOCK_SECONDS / max(task.unit_seconds, 1e-9))))
-        self._dispatch = Dispatch(task.first, task.count, self._sweep.block_size or by_speed)
+        by_speed = _size_of(task.unit_seconds)
+        probe = by_speed if task.is_measured else max(1, by_speed // _PROBE_SHARE)
+        self._dispatch = Dispatch(task.first, task.count, self._sweep.block_size or probe)
+        self._close_at: float | None = None
         self._greeted_at: dict[str, float] = {}
         self._supplied: dict[str, str] = {}  # by the key of a call that supplies, the worker
         self._look_at = -1.0
@@ -254,6 +261,12 @@ class _Span:
                 case Give():
                     link.call(f"block-{order.key}", cluster_blocks.compute, order.address, self._block(order))
         self._workers = max(self._workers, self._dispatch.accepted)
+        if self._dispatch.accepted and self._close_at is None:
+            self._close_at = now + SPAN_SECONDS
+        if self._close_at is not None and now >= self._close_at:
+            self._dispatch.close()
+            if self._dispatch.is_done:
+                return
         for event in link.events(_LOOK_SECONDS):
             self._take(link, event)
 
@@ -412,6 +425,8 @@ class _Span:
         )
         frame = pl.read_ipc_stream(io.BytesIO(rows))
         self._spans.tasks.store_block(self._task.sweep_id, self._task.checked, facts, frame)
+        if self._sweep.block_size is None and done.seconds > 0.0:
+            self._dispatch.resize(_size_of(done.seconds / done.count))
         self._count(done)
 
     def _store_fatal(self, unit: int, losses: int) -> None:
@@ -443,6 +458,11 @@ class _Span:
         self._spans.cancel([f"block-{key}" for key in self._dispatch.given_keys()])
         self._spans.cancel([f"greet-{address}" for address in self._greeted_at])
         self._spans.cancel(list(self._supplied))
+
+
+def _size_of(unit_seconds: float) -> int:
+    """Return the units of a block."""
+    return max(1, min(MAX_BLOCK, round(BLOCK_SECONDS / max(unit_seconds, 1e-9))))
 
 
 def _source_of(algorithm: Algorithm) -> SentSource:

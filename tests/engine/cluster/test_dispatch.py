@@ -175,3 +175,23 @@ def test_an_answer_of_a_worker_that_has_left_is_forgotten() -> None:
     assert dispatch.refuse("a", ["late"]) == []
     with pytest.raises(KeyError):
         dispatch.done(1)
+
+
+def test_a_closed_span_ends_with_the_blocks_that_workers_have() -> None:
+    dispatch = accepted(20, 4, "a")
+    first, second = gives(dispatch)
+    dispatch.close()
+    dispatch.done(first.key)
+    assert gives(dispatch) == []
+    assert not dispatch.is_done
+    dispatch.done(second.key)
+    assert dispatch.is_done
+    assert dispatch.left() == [(8, 12)]
+
+
+def test_blocks_have_another_size_once_the_speed_is_known() -> None:
+    dispatch = accepted(20, 1, "a")
+    assert [one.count for one in gives(dispatch)] == [1, 1]
+    dispatch.resize(6)
+    dispatch.seen({"a", "b"}, {"b": []})
+    assert [one.count for one in gives(dispatch)] == [6, 6]

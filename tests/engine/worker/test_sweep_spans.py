@@ -81,7 +81,11 @@ class FakeCluster:
         self.calls.pop(key, None)
 
     def events(self, seconds: float) -> list[LinkEvent]:
-        self.now += seconds
+        found = self._next()
+        self.now += 0.01 if found else seconds
+        return found
+
+    def _next(self) -> list[LinkEvent]:
         self._check()
         for _ in range(len(self.order)):
             key = self.order.popleft()
@@ -156,8 +160,10 @@ def range_of(low: int, high: int) -> dict[str, int]:
     return {"low": low, "high": high, "step": 1}
 
 
-def run(spans: SweepSpans, checked: CheckedSweep, first: int = 0, count: int = UNITS) -> SpanDone:
-    task = SweepSpan(sweep_id="far", checked=checked, first=first, count=count, unit_seconds=1e-3)
+def run(
+    spans: SweepSpans, checked: CheckedSweep, first: int = 0, count: int = UNITS, unit_seconds: float = 1e-3
+) -> SpanDone:
+    task = SweepSpan(sweep_id="far", checked=checked, first=first, count=count, unit_seconds=unit_seconds)
     return decode(msgspec.msgpack.Decoder(SpanDone), spans.run(encode(task))[0])
 
 
@@ -443,3 +449,27 @@ def test_a_sweep_is_accepted_only_where_its_scheduler_answers(broker: Broker, cl
     with pytest.raises(ClusterUnavailable, match="does not answer"):
         spans.check(encode(msgspec.structs.replace(plain, scheduler=ADDRESS)))
     assert asked == [ADDRESS]
+
+
+def test_a_span_whose_speed_was_a_wrong_guess_ends_all_the_same(
+    spans: SweepSpans, broker: Broker, cluster: FakeCluster
+) -> None:
+    def slow(_key: str, name: str, _address: str) -> None:
+        if name == "compute":
+            cluster.now += 1.0
+
+    cluster.before = slow
+    done = run(spans, checked_on_cluster(broker))
+    assert done.problem is None
+    assert 0 < done.rows < UNITS
+    assert sum(count for _, count in done.left) == UNITS - done.rows, "the rest is for later spans"
+
+
+def test_blocks_follow_from_the_speed_that_the_first_one_has_shown(
+    spans: SweepSpans, broker: Broker, cluster: FakeCluster
+) -> None:
+    run(spans, checked_on_cluster(broker, block_size=None), unit_seconds=0.01)
+    blocks = [block.facts.count for block in broker.store.blocks("far")]
+    assert blocks[0] == 1, "a probe"
+    assert sum(blocks) == UNITS
+    assert max(blocks) > 25, "a unit takes less than the ten milliseconds that were guessed"

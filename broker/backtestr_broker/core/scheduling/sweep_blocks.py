@@ -86,7 +86,7 @@ class BlockPlan:
         self._most = MAX_SPAN if in_spans else MAX_BLOCK
         self._workers = 1  # that compute a span together
         self._largest = max(1, min(self._most, round(FIRST_SECONDS / self.unit_seconds)))
-        self._is_measured = False
+        self.is_measured = False
 
     def has_left(self) -> bool:
         """Return true if there is a block for a worker."""
@@ -151,8 +151,8 @@ class BlockPlan:
         if seconds <= 0.0:
             return
         measured = max(seconds / count, 1e-9)
-        self.unit_seconds += (SMOOTHING if self._is_measured else 1.0) * (measured - self.unit_seconds)
-        self._is_measured = True
+        self.unit_seconds += (SMOOTHING if self.is_measured else 1.0) * (measured - self.unit_seconds)
+        self.is_measured = True
         self._largest = max(self._largest, min(self._most, MAX_GROWTH * count))
 
     def gave_back(self, worker_id: str) -> None:

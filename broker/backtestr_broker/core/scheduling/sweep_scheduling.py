@@ -285,6 +285,7 @@ class SweepScheduling:
                     count=block.count,
                     stride=sweep.stride,
                     unit_seconds=sweep.blocks.unit_seconds,
+                    is_measured=sweep.blocks.is_measured,
                 )
             )
         return "RunBlock", encode(

@@ -183,9 +183,9 @@ def test_a_closed_span_ends_with_the_blocks_that_workers_have() -> None:
     dispatch.close()
     dispatch.done(first.key)
     assert gives(dispatch) == []
-    assert not dispatch.is_done
+    seen = [dispatch.is_done]
     dispatch.done(second.key)
-    assert dispatch.is_done
+    assert [*seen, dispatch.is_done] == [False, True]
     assert dispatch.left() == [(8, 12)]
 
 

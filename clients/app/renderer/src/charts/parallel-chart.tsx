@@ -246,10 +246,10 @@ function drawAxis(
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.fillStyle = chartColour(isFocused ? "accent" : "text");
-  context.fillText(axis.name, x, 10, Math.max(SIDE_PX, gap - 8));
+  centred(context, axis.name, x, 10, gap);
   context.fillStyle = chartColour("text-muted");
-  context.fillText(axis.text(1), x, TOP_PX - 12, gap - 8);
-  context.fillText(axis.text(0), x, foot + 12, gap - 8);
+  centred(context, axis.text(1), x, TOP_PX - 12, gap);
+  centred(context, axis.text(0), x, foot + 12, gap);
   if (range === undefined) return;
   const [high, low] = [foot - range.to * length, foot - range.from * length];
   context.fillStyle = faint("accent", 0.3);
@@ -259,6 +259,14 @@ function drawAxis(
   context.strokeRect(x - GRIP_PX, high, 2 * GRIP_PX, Math.max(2, low - high));
   label(context, axis.text(range.to), x, Math.max(TOP_PX + 6, high + 8));
   if (low - high > 22) label(context, axis.text(range.from), x, low - 8);
+}
+
+/** Writes a text above or below an axis, as far inside of the canvas as it has to be, and no wider than a gap. */
+function centred(context: CanvasRenderingContext2D, text: string, x: number, y: number, gap: number): void {
+  const most = Math.max(SIDE_PX, gap - 8);
+  const half = Math.min(most, context.measureText(text).width) / 2;
+  const width = context.canvas.clientWidth;
+  context.fillText(text, Math.max(half + 4, Math.min(width - half - 4, x)), y, most);
 }
 
 function label(context: CanvasRenderingContext2D, text: string, x: number, y: number): void {

@@ -218,7 +218,7 @@ export function SweepCharts(props: SweepChartsProps): JSX.Element {
             </Button>
           </p>
         </Show>
-        <Show when={known() >= MOST_CELLS}>
+        <Show when={known() >= MOST_CELLS && model.status.done > known()}>
           <p class="small muted">The charts have {count(MOST_CELLS)} cells at most; the table below has all rows.</p>
         </Show>
       </Show>

@@ -302,7 +302,7 @@ function State(props: StateProps): JSX.Element {
         </Show>
         <div>
           <dt>Submitted</dt>
-          <dd>{moment(60_000 * Math.floor(props.status.submitTime / 60_000))}</dd>
+          <dd class="sweep-when">{moment(60_000 * Math.floor(props.status.submitTime / 60_000))}</dd>
         </div>
       </dl>
       <p class="sweep-notes small muted">

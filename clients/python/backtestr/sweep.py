@@ -171,7 +171,7 @@ class Sweep:
         if limit is not None and limit <= MAX_ROWS:
             order: dict[str, Any] = {"sort": sort, "descending": descending}
             request = GetSweepResults(sweep_id=self._id, where=where, limit=limit, columns=names, **order)
-            return self._page(request, timeout)
+            return self._page(request, timeout)[0]
         if sort is None:
             return self._pages(where, limit, names, timeout)
         # In any order but that of cells, rows that a running sweep adds would move others to other pages.
@@ -187,19 +187,21 @@ class Sweep:
         behind = where
         while True:
             size = MAX_ROWS if limit is None else min(MAX_ROWS, limit - taken)
-            page = self._page(GetSweepResults(sweep_id=self._id, where=behind, limit=size, columns=columns), timeout)
+            request = GetSweepResults(sweep_id=self._id, where=behind, limit=size, columns=columns)
+            page, matching = self._page(request, timeout)
             pages.append(page)
             taken += page.height
-            if page.height < size or taken == limit:
+            if not page.height or page.height >= matching or taken == limit:
                 return pages[0] if len(pages) == 1 else pl.concat(pages)
             last = f"cell > {page['cell'][-1]}"
             behind = last if where is None else f"({where}) and {last}"
 
-    def _page(self, request: GetSweepResults, timeout: float) -> pl.DataFrame:
+    def _page(self, request: GetSweepResults, timeout: float) -> tuple[pl.DataFrame, int]:
+        """Return one page of rows, and how many there are of which it is the first."""
         answer, frames = fetch_tables(self._ask, request, SweepResults, timeout)
         if len(frames) != 1:
             raise SerializationError(f"the rows of a sweep are one table; {len(answer.tables)} came")
-        return frames[0]
+        return frames[0], answer.matching
 
     def best(self, n: int = 10, *, where: str | None = None) -> pl.DataFrame:
         """Return the `n` rows that are best by the objective, without those in which it is undefined.

@@ -21,16 +21,33 @@ export async function fetchRows(
   checkOptions(options, OPTIONS, "results");
   const { where, sort, descending, columns, limit: wanted = Number.POSITIVE_INFINITY } = options;
   const pages: Uint8Array[] = [];
-  for (let offset = 0; ; ) {
-    const limit = Math.min(MAX_ROWS, wanted - offset);
-    const request = { sweepId, where, sort, descending, columns, offset, limit };
+  let behind = where;
+  for (let taken = 0; ; ) {
+    const limit = Math.min(MAX_ROWS, wanted - taken);
+    const request = {
+      sweepId,
+      where: behind,
+      sort,
+      descending,
+      columns,
+      offset: sort === undefined ? 0 : taken,
+      limit,
+    };
     // Attached, and not in files: streams of Arrow can be joined.
     const [answer, attachments] = await context.ask("GetSweepResults", request, seconds);
     const [page, rows] = pageOf(answer, attachments);
     pages.push(page);
-    offset += rows;
-    if (rows === 0 || offset >= Math.min(answer.matching, wanted)) return checked(decodeTogether(pages), offset);
+    taken += rows;
+    const left = answer.matching - (sort === undefined ? rows : taken); // of those behind `behind`, or of all
+    if (rows === 0 || left <= 0 || taken >= wanted) return checked(decodeTogether(pages), taken);
+    if (sort === undefined) behind = after(page, where);
   }
+}
+
+/** Returns the filter of the next page, which begins behind the last cell of this one: a running sweep may add others before. */
+function after(page: Uint8Array, where: string | undefined): string {
+  const last = decodeTogether([page]).columns["cell"]?.at(-1);
+  return where === undefined ? `cell > ${last}` : `(${where}) and cell > ${last}`;
 }
 
 function pageOf({ tables }: SweepResults, attachments: readonly Uint8Array[]): [page: Uint8Array, rows: number] {

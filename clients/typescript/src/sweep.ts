@@ -117,7 +117,7 @@ export class Sweep {
   /**
    * Returns the rows that are finished: `cell`, the swept parameters, the metrics, sums of returns, and `failure`, the
    * reason for which a combination has no figures. Rows without a value of `sort` come last. They are read 50,000 at a
-   * time: of more, while the sweep runs, one may be missing or there twice. Raises a `ValidationError` for a column that
+   * time: of more in the order of `sort`, while the sweep runs, one may be missing or there twice. Raises a `ValidationError` for a column that
    * does not exist and for a filter that cannot be read.
    */
   async results(options: RowsOptions = {}): Promise<Table> {

@@ -426,15 +426,34 @@ describe("the rows of a sweep", () => {
     expect(broker.of("GetSweepResults").map((one) => one.data)).toEqual(
       [0, 3, 5].map((offset) => ({ ...request, offset, limit: 50_000 })),
     );
-    expect((await sweep.results({ limit: 5 })).rows).toBe(5);
-    expect(broker.of("GetSweepResults").slice(-2)).toMatchObject([{ data: { limit: 5 } }, { data: { limit: 2 } }]);
+    await client.close();
+  });
+
+  test("come once each while others are added before them: a page begins behind the last cell", async () => {
+    const pages = new Map<string | undefined, [number[], number]>([
+      [undefined, [[1, 3], 5]],
+      ["cell > 3", [[5, 7], 4]], // 2, too, is done meanwhile
+      ["cell > 7", [[8, 9], 2]],
+      ["fast > 1", [[1, 3], 3]],
+      ["(fast > 1) and cell > 3", [[5], 1]],
+    ]);
+    const [broker, client] = await opened({
+      GetSweepStatus: () => status("running"),
+      GetSweepResults: ({ data }) => rows(...(pages.get(data.where) ?? [[], 0])),
+    });
+    const sweep = await client.findSweep("s");
+    const cells = async (options: object) => Array.from((await sweep.results(options)).columns.cell as Float64Array);
+    expect(await cells({})).toEqual([1, 3, 5, 7, 8, 9]);
+    expect(await cells({ where: "fast > 1" })).toEqual([1, 3, 5]);
+    expect(await cells({ limit: 4 })).toEqual([1, 3, 5, 7]);
+    expect(broker.of("GetSweepResults").slice(-2)).toMatchObject([{ data: { limit: 4 } }, { data: { limit: 2 } }]);
     await client.close();
   });
 
   test("that grow fewer while they are read are those that came", async () => {
     const [, client] = await opened({
       GetSweepStatus: () => status("running"),
-      GetSweepResults: ({ data }) => rows(data.offset === 0 ? [1, 2] : [], 7),
+      GetSweepResults: ({ data }) => rows(data.where === undefined ? [1, 2] : [], 7),
     });
     expect((await (await client.findSweep("s")).results()).rows).toBe(2);
     await client.close();

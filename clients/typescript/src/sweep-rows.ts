@@ -46,7 +46,7 @@ export async function fetchRows(
 
 /** Returns the filter of the next page, which begins behind the last cell of this one: a running sweep may add others before. */
 function after(page: Uint8Array, where: string | undefined): string {
-  const last = decodeTogether([page]).columns["cell"]?.at(-1);
+  const last = decodeTogether([page]).columns.cell?.at(-1);
   return where === undefined ? `cell > ${last}` : `(${where}) and cell > ${last}`;
 }
 

@@ -59,13 +59,16 @@ class TrialData(msgspec.Struct, frozen=True, rename="camel"):
         return hashlib.blake2b(msgspec.msgpack.encode(facts), digest_size=_ID_BYTES).hexdigest()
 
 
-def trial_data(algorithm: Algorithm, tested: Panel) -> TrialData:
-    """Return the group of backtests of an algorithm on bars that are tested, at least one."""
+def trial_data(algorithm: Algorithm, tested: Panel, version: str | None = None) -> TrialData:
+    """Return the group of backtests of an algorithm on bars that are tested, at least one.
+
+    `version` is the content version of the bars, where it is known.
+    """
     return TrialData(
         algorithm=algorithm.name,
         symbols=list(tested.symbols),
         timeframe=tested.timeframe,
-        data_version=content_version(tested.series),
+        data_version=content_version(tested.series) if version is None else version,
         start_time=int(tested.timestamp[0]) // 1000,
         end_time=close_time(int(tested.timestamp[-1]), tested.timeframe) // 1000,
         bars=sum(len(bars) for bars in tested.series),

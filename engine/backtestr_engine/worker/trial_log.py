@@ -94,8 +94,8 @@ class TrialLog:
     def is_full(self) -> bool:
         return self._end >= MAX_LOG_BYTES
 
-    def append(self, data: TrialData, keys: Keys, wall_ms: int) -> None:
-        """Enter the trials of a run or of a block. When this returns they are on disk. Raises `OSError`."""
+    def append(self, data: TrialData, keys: Keys, wall_ms: int, *, synced: bool = True) -> None:
+        """Enter the trials of a run or a block; if `synced`, they are on disk when this returns. Raises `OSError`."""
         group = data.group
         told = b"" if group in self._told else msgspec.msgpack.encode(data)
         content = keys.astype("<u8").tobytes()
@@ -104,7 +104,8 @@ class TrialLog:
             try:
                 file.write(head + _padded(told) + content)
                 file.flush()
-                os.fsync(file.fileno())
+                if synced:
+                    os.fsync(file.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
                     file.truncate(self._end)  # what is behind a damaged block could not be found

@@ -2,41 +2,67 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
 from backtestr_engine.backtest.plan import Plan
+from backtestr_engine.data.content_version import ContentVersions
 from backtestr_engine.data.timeframes import parse_timeframe
 from backtestr_engine.research.trials import trial_data, trial_key
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import unknown
+from backtestr_protocol.texts import described
 from backtestr_protocol.trial_messages import GetTrials, TrialGroup, TrialList
 
 from .trial_store import GroupFacts, TrialStore
 
 _request = msgspec.msgpack.Decoder(GetTrials)
 
+# Rows of bars up to which a backtest is entered at once: that takes less time than to hand it to a thread.
+BARS_AT_ONCE = 20_000
+
+_log = logging.getLogger(__name__)
+
 # A function that returns names; it is called where a name is not in the ledger.
 Names = Callable[[], Iterable[str]]
 
 
 class TrialEntries:
-    """The single backtests of a worker on their way into the ledger, in a thread beside their simulations."""
+    """The single backtests of a worker on their way into the ledger, beside their simulations.
+
+    A backtest does not wait for the disk: its trial is synced behind it, and only the end of the machine may lose it.
+    """
 
     def __init__(self, store: TrialStore) -> None:
         self._store = store
+        self._of_short, self._of_long = ContentVersions(), ContentVersions()  # one for each thread
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="backtestr trials")
 
     def enter(self, plan: Plan) -> Future[str]:
-        """Begin to enter a backtest; the result is its group, once it is on disk, or an `OSError`."""
-        return self._thread.submit(self._entered, plan)
+        """Begin to enter a backtest; the result is its group, once no end of a process can lose it, or an `OSError`."""
+        if len(plan.panel) > BARS_AT_ONCE:
+            return self._thread.submit(self._entered, plan, self._of_long)
+        done: Future[str] = Future()
+        try:
+            done.set_result(self._entered(plan, self._of_short))
+        except Exception as error:  # it is raised again where the result is waited for
+            done.set_exception(error)
+        return done
 
-    def _entered(self, plan: Plan) -> str:
-        data = trial_data(plan.algorithm, plan.panel)
-        self._store.append(data, trial_key(plan))
+    def _entered(self, plan: Plan, versions: ContentVersions) -> str:
+        data = trial_data(plan.algorithm, plan.panel, versions.of(plan.panel.series))
+        self._store.append(data, trial_key(plan), synced=False)
+        self._thread.submit(self._sync)
         return data.group
+
+    def _sync(self) -> None:
+        try:
+            self._store.sync()
+        except OSError as error:
+            _log.warning("trials_not_synced", extra={"reason": described(error)})
 
 
 def trials_answer(store: TrialStore, data: bytes, algorithms: Names, symbols: Names) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
 from backtestr_engine.research.trials import TrialData
 from backtestr_engine.simulation.conventions import Conventions
+from backtestr_engine.worker import trial_tasks
 from backtestr_engine.worker.interactive_tasks import Means
 from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_engine.worker.trial_store import TrialStore
@@ -106,16 +108,36 @@ def test_backtests_that_fail_or_are_stopped_count(runner: TaskRunner, trials: Tr
     assert {one.algorithm: one.trials for one in listed(trials).groups} == {"fails": 1, "sma_cross": 1}
 
 
-def test_a_trial_is_on_disk_before_its_backtest_has_ended(
-    runner: TaskRunner, trials: TrialStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_once", [20_000, 100], ids=["at once", "in a thread"])
+def test_a_trial_is_entered_before_its_backtest_has_ended(
+    runner: TaskRunner, trials: TrialStore, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_data: TrialData, _keys: object) -> None:
+    def full(_data: TrialData, _keys: object, *, synced: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trial_tasks, "BARS_AT_ONCE", at_once)
+    assert ran(runner, "b") == "completed"
+    assert listed(trials).groups[0].trials == 1
 
     monkeypatch.setattr(trials, "append", full)
     assert ran(runner, "b0") == "failed"
     assert ran(runner, "b1", algorithm_id="fails") == "failed"
-    assert listed(trials).groups == []
+    assert [one.algorithm for one in listed(trials).groups] == ["sma_cross"]
+
+
+def test_a_trial_is_synced_behind_its_backtest(
+    runner: TaskRunner, trials: TrialStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = threading.Event()
+    sync = TrialStore.sync
+
+    def told(store: TrialStore) -> None:
+        sync(store)
+        synced.set()
+
+    monkeypatch.setattr(TrialStore, "sync", told)
+    assert ran(runner, "b") == "completed"
+    assert synced.wait(10.0)
 
 
 @pytest.fixture

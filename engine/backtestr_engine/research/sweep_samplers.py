@@ -98,8 +98,8 @@ class Proposer:
         space, taken = self._space, {cell for one in past for cell in one.cells}
         cells: list[int] = []
         asked: list[int] = []
-        if past:
-            sampler = self._sampler(past, values)
+        sampler = self._sampler(past, values) if past else None
+        if sampler is not None:
             while len(cells) < count and len(asked) < ASKS * count:
                 cell = sampler.ask()
                 asked.append(cell)
@@ -113,7 +113,8 @@ class Proposer:
         cells += _drawn(space, self._constraints, self._sampling.seed, taken, count - len(cells))
         return Proposal(cells, asked)
 
-    def _sampler(self, past: Sequence[Proposal], values: Mapping[int, float | None]) -> _Sampler:
+    def _sampler(self, past: Sequence[Proposal], values: Mapping[int, float | None]) -> _Sampler | None:
+        """Return what is asked for the next batch; None where it does not know where to go."""
         sign = -1.0 if self._sampling.maximize else 1.0
         losses = {cell: None if value is None else sign * value for cell, value in values.items()}
         seed = seed_of(self._sampling.seed, len(past))
@@ -123,6 +124,8 @@ class Proposer:
             self._cma_es = _CmaEs(self._axes, self._sampling)
         for one in past[self._cma_es.learnt :]:
             self._cma_es.learn(one, losses)
+        if self._cma_es.is_lost:
+            return None
         self._cma_es.begin(seed)
         return self._cma_es
 
@@ -248,9 +251,10 @@ _INFEASIBLE = {"where": 1.0}
 class _CmaEs:
     """CMA-ES on the unit cube, of the package that Optuna's own sampler calls.
 
-    It begins around the best row of a batch that was drawn: of the first one, and of one for which it asked for nothing
-    new. A generation is the first proposals of that distribution that have a row, failed ones behind all others; where
-    fewer than half of them have a value, it is not learnt from.
+    It begins around the best row of a batch that was drawn: of the first one, of one for which it asked for nothing
+    new, and of the one behind a generation whose rows have all one value, as where nothing is traded. A generation is
+    the first proposals of a distribution that have a row, failed ones behind all others; where fewer than half of them
+    have a value, it is not learnt from.
     """
 
     def __init__(self, axes: _Axes, sampling: Sampling) -> None:
@@ -260,6 +264,7 @@ class _CmaEs:
         self._size = max(sampling.batch_size, 4 + math.floor(3 * math.log(len(self._lengths))))
         self._generation: list[tuple[Floats, float]] = []
         self.learnt = 0  # batches
+        self.is_lost = False  # on a plain, from which no way is better than another
 
     def learn(self, one: Proposal, losses: Losses) -> None:
         """Take the rows of the next batch."""
@@ -269,7 +274,9 @@ class _CmaEs:
             self._generation += [(self._point(cell), _rank(losses[cell])) for cell in one.asked if cell in losses]
             if len(self._generation) >= self._size:
                 told, self._generation = self._generation[: self._size], []
-                if sum(math.isfinite(loss) for _, loss in told) >= self._size // 2:
+                finite = [loss for _, loss in told if math.isfinite(loss)]
+                self.is_lost = len(set(finite)) < 2
+                if len(finite) >= self._size // 2 and not self.is_lost:
                     self._optimizer.tell(told)
         self.learnt += 1
 
@@ -280,7 +287,7 @@ class _CmaEs:
         mean = np.full(dimensions, 0.5) if losses[best] is None else self._point(best)
         cube = np.array([[0.0, 1.0]] * dimensions)
         self._optimizer = CMA(mean=mean, sigma=START_SIGMA, bounds=cube, population_size=self._size)
-        self._generation = []
+        self._generation, self.is_lost = [], False
 
     def begin(self, seed: int) -> None:
         """Begin a batch: its proposals follow from the seed and what was learnt, and not from those before it."""

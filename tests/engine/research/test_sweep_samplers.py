@@ -144,6 +144,18 @@ def test_where_proposals_find_nothing_the_batch_is_drawn(method: LearningMethod,
     assert set(past[1].cells).isdisjoint(past[1].asked)
 
 
+def test_cmaes_leaves_a_plain_and_draws_again() -> None:
+    """Half of the space has one value, which is better than most of the hill, as where nothing is traded."""
+
+    def plain(one: dict[str, Any]) -> float:
+        return 0.0 if one["a"] > 0.5 else hill(one) + 0.05
+
+    past, values = run("cmaes", 1, SPACE, plain, trials=240)
+    drawn = [number for number, one in enumerate(past) if not one.asked]
+    assert len(drawn) > 1, "it never was on the plain"
+    assert best(values) > 0.045
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_failed_rows_are_no_numbers(method: LearningMethod) -> None:
     """A third of the space has no value, and the sampler goes to the hill that the rest has."""

@@ -46,6 +46,7 @@ CHECKPOINTS = "checkpoints"
 CATALOGUE = "catalog"
 TABLES = "tables"
 SWEEPS = "sweeps"
+TRIALS = "trials"
 # At most one survey and a batch for each backtest that is being deleted.
 MAX_QUEUED = MAX_DELETING + 16
 # The id of a backtest.
@@ -206,6 +207,7 @@ class StoredFiles:
             tables_bytes=_size(self._data_dir / TABLES),
             sweeps=len(sweeps),
             sweeps_bytes=sum(sweeps.values()),
+            trials_bytes=_size(self._data_dir / TRIALS),
         )
 
     # --- what is removed without the core ---

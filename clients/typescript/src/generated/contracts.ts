@@ -375,7 +375,8 @@ export interface DescribeMarketData {
 /**
  * The bytes that the data directory has on disk, as measured at `measuredTime`, and those that are free there.
  * `results` is the number of stored results. `damagedBytes` is what was set aside of damaged databases.
- * `tablesBytes` are those of table files, and `sweepsBytes` those of the rows of `sweeps`.
+ * `tablesBytes` are those of table files, `sweepsBytes` those of the rows of `sweeps`, `trialsBytes` those of the
+ * ledger of trials.
  */
 export interface DiskUsage {
   readonly results: number;
@@ -392,6 +393,8 @@ export interface DiskUsage {
   readonly sweeps?: number | undefined;
   /** Default: 0 */
   readonly sweepsBytes?: number | undefined;
+  /** Default: 0 */
+  readonly trialsBytes?: number | undefined;
 }
 
 /**

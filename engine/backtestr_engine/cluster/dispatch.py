@@ -37,6 +37,8 @@ class UnitRange(msgspec.Struct):
     count: int
     losses: int = 0
     returns: int = 0
+    is_suspect: bool = False
+    """Whether a worker was lost at it, or at a range that it is a half of."""
 
 
 class Greet(msgspec.Struct, frozen=True):
@@ -64,6 +66,7 @@ class Dispatch:
     def __init__(self, first: int, count: int, size: int) -> None:
         self._size = size
         self._is_closed = False
+        self._later: list[UnitRange] = []  # what a closed span does not give out any more
         self._left: deque[UnitRange] = deque([UnitRange(first, count)] if count else [])
         self._standing: dict[str, Standing] = {}
         self._queues: dict[str, deque[int]] = {}  # by accepted worker, its blocks in their order
@@ -76,8 +79,8 @@ class Dispatch:
 
     @property
     def is_done(self) -> bool:
-        """True once every unit is done, or is in `fatal`; of a closed span, once no worker has a block of it."""
-        return not self._given and (self._is_closed or not self._left)
+        """True once every unit is done, or is in `fatal`, or belongs to a later span."""
+        return not self._given and not self._left
 
     @property
     def accepted(self) -> int:
@@ -112,8 +115,19 @@ class Dispatch:
         self._size = size
 
     def close(self) -> None:
-        """Give out no further block: what is left belongs to a later span."""
+        """Give out no further block, but for those at which a worker was lost: what is left belongs to a later span.
+
+        A later span would not know of the losses, and would never find the unit that ends workers.
+        """
         self._is_closed = True
+        self._later += [one for one in self._left if not one.is_suspect]
+        self._left = deque(one for one in self._left if one.is_suspect)
+
+    def _put_back(self, one: UnitRange) -> None:
+        if self._is_closed and not one.is_suspect:
+            self._later.append(one)
+        else:
+            self._left.appendleft(one)
 
     def take(self) -> list[Order]:
         """Return what is to be done now: each order once."""
@@ -124,12 +138,7 @@ class Dispatch:
                 orders.append(Greet(address))
         for depth in range(DEPTH):  # every worker has one before any has two
             for address, queue in self._queues.items():
-                if (
-                    self._left
-                    and not self._is_closed
-                    and len(queue) == depth
-                    and (depth == 0 or self._may_follow(queue))
-                ):
+                if self._left and len(queue) == depth and (depth == 0 or self._may_follow(queue)):
                     orders.append(self._give(address, queue))
         return orders
 
@@ -145,8 +154,9 @@ class Dispatch:
         if front.count <= self._size:
             piece = self._left.popleft()
         else:
-            piece = UnitRange(front.first, self._size)
-            self._left[0] = UnitRange(front.first + self._size, front.count - self._size)
+            piece = UnitRange(front.first, self._size, is_suspect=front.is_suspect)
+            rest = UnitRange(front.first + self._size, front.count - self._size, is_suspect=front.is_suspect)
+            self._left[0] = rest
         self._numbered += 1
         self._given[self._numbered] = address, piece
         queue.append(self._numbered)
@@ -170,7 +180,7 @@ class Dispatch:
                 if place == 0:
                     self._lost(piece)
                 else:
-                    self._left.appendleft(piece)
+                    self._put_back(piece)
         for address in sorted(there - self._standing.keys()):
             self._standing[address] = "new"
             if known is not None and address in known:
@@ -197,7 +207,7 @@ class Dispatch:
         self.refused[address] = problems
         keys = list(self._queues.pop(address, ()))
         for key in reversed(keys):
-            self._left.appendleft(self._given.pop(key)[1])
+            self._put_back(self._given.pop(key)[1])
         return keys
 
     def done(self, key: int) -> None:
@@ -208,7 +218,7 @@ class Dispatch:
         """Take back a block that was not computed; return false if that has happened to it too often."""
         piece = self._take_back(key)
         piece.returns += 1
-        self._left.appendleft(piece)
+        self._put_back(piece)
         return piece.returns <= MAX_RETURNS
 
     def killed(self, key: int) -> None:
@@ -224,25 +234,27 @@ class Dispatch:
     def _lost(self, piece: UnitRange) -> None:
         if piece.count > 1:
             half = piece.count // 2
-            self._left.extendleft([UnitRange(piece.first + half, piece.count - half), UnitRange(piece.first, half)])
+            self._put_back(UnitRange(piece.first + half, piece.count - half, is_suspect=True))
+            self._put_back(UnitRange(piece.first, half, is_suspect=True))
             return
         piece.losses += 1
+        piece.is_suspect = True
         if piece.losses >= MAX_LOSSES:
             self.fatal.append(piece)
         else:
-            self._left.appendleft(piece)
+            self._put_back(piece)
 
     def forget_workers(self) -> None:
         """Take back all blocks, and forget all workers: the scheduler was lost, and says of none of them any more."""
         for _, piece in reversed(self._given.values()):
-            self._left.appendleft(piece)
+            self._put_back(piece)
         self._given.clear()
         self._queues.clear()
         self._standing.clear()
         self.refused.clear()
 
     def _pieces(self) -> list[UnitRange]:
-        return [*self._left, *(piece for _, piece in self._given.values())]
+        return [*self._left, *self._later, *(piece for _, piece in self._given.values())]
 
     def check_invariants(self) -> None:
         queued = [key for queue in self._queues.values() for key in queue]

@@ -61,7 +61,7 @@ _PROBE_SHARE = 16
 # its end, for which a backtest waits.
 SPAN_SECONDS = 2.0
 # Seconds for which a span waits for a worker that may compute, and for a scheduler to come back: a restart of either.
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 30.0
 RECONNECT_SECONDS = 10.0
 # Seconds that a worker may take to answer and to warm its kernels; without a cache it compiles for 40 s and more.
 GREETING_SECONDS = 300.0

@@ -195,3 +195,25 @@ def test_blocks_have_another_size_once_the_speed_is_known() -> None:
     dispatch.resize(6)
     dispatch.seen({"a", "b"}, {"b": []})
     assert [one.count for one in gives(dispatch)] == [6, 6]
+
+
+def test_a_closed_span_still_finds_the_unit_that_ends_workers() -> None:
+    dispatch = accepted(40, 4, "w0")
+    gives(dispatch)
+    dispatch.seen({"w1"}, {"w1": []})
+    dispatch.close()
+    queue: list[Give] = []
+    for numbered in range(2, 30):
+        queue += gives(dispatch)
+        if not queue:
+            break
+        assert queue[0].first <= 3, "of units that nothing is said against none is given out"
+        if queue[0].first == 0:
+            dispatch.seen({f"w{numbered}"}, {f"w{numbered}": []})
+            queue.clear()
+        else:
+            dispatch.done(queue.pop(0).key)
+        dispatch.check_invariants()
+    assert [one.first for one in dispatch.fatal] == [0]
+    assert dispatch.is_done
+    assert dispatch.left() == [(4, 36)]

@@ -33,6 +33,9 @@ export function SpaceFields(props: SpacePart): JSX.Element {
     const found = info();
     return found === undefined ? {} : suggestedSpace(found);
   });
+  // What a constraint does to the space is said at the constraint.
+  const spaceError = (): string | undefined =>
+    props.errorOf("space") === props.errorOf("where") ? undefined : props.errorOf("space");
   return (
     <fieldset class="panel run-section">
       <legend>Algorithm and space</legend>
@@ -40,7 +43,7 @@ export function SpaceFields(props: SpacePart): JSX.Element {
       <For each={info()?.parameters}>
         {(parameter) => <AxisFields {...props} parameter={parameter} suggested={suggested()[parameter.name]} />}
       </For>
-      <Show when={props.errorOf("space")}>{(error) => <p class="field-error">{error()}</p>}</Show>
+      <Show when={spaceError()}>{(error) => <p class="field-error">{error()}</p>}</Show>
       <Requirements {...props} />
       <TextField
         label="Constraint"
@@ -71,7 +74,8 @@ function AxisFields(
   }
   // What is suggested stands there as if it were typed.
   const text = (part: "low" | "high" | "step"): string => axis()[part] ?? props.suggested?.[part] ?? "";
-  const number = (label: string, part: "low" | "high" | "step", shown: string | undefined): JSX.Element => (
+  // The first field says the mistake of all three.
+  const number = (label: string, part: "low" | "high" | "step"): JSX.Element => (
     <NumberField
       label={label}
       name={`${part}-${name}`}
@@ -80,7 +84,7 @@ function AxisFields(
       low={part === "step" ? 0 : parameter.low}
       high={part === "step" ? undefined : parameter.high}
       onInput={(typed) => change({ [part]: typed })}
-      error={shown}
+      error={part === "low" ? error() : undefined}
     />
   );
   return (
@@ -102,9 +106,9 @@ function AxisFields(
       <div class="axis-values">
         <Switch fallback={<ParameterField {...props} />}>
           <Match when={kind() !== "fixed" && kind() !== "list"}>
-            {number("From", "low", error())}
-            {number("To", "high", undefined)}
-            <Show when={kind() === "range"}>{number("Step", "step", undefined)}</Show>
+            {number("From", "low")}
+            {number("To", "high")}
+            <Show when={kind() === "range"}>{number("Step", "step")}</Show>
           </Match>
           <Match when={kind() === "list"}>
             <TextField

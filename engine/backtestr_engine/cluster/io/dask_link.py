@@ -176,7 +176,10 @@ class DaskLink:
         if future.status == "error":
             error = future.exception(timeout=_CALL_SECONDS)
             return Killed(key) if isinstance(error, KilledWorker) else Raised(key, described(error))
-        raise LinkLost(f"it has forgotten a call ({future.status})")
+        if future.status != "cancelled":  # it had come back, and is to be computed again: its worker was lost since
+            future.cancel()
+            return Vanished(key)
+        raise LinkLost("it has forgotten a call")
 
     def _check(self) -> None:
         if self._client.status != "running":

@@ -198,7 +198,8 @@ class _Tpe:
     """Optuna's tree-structured Parzen estimator, over all axes together.
 
     What was asked for in this batch counts as running: the estimator keeps away from it. What the constraint leaves out
-    is told as infeasible, for the batches that follow too.
+    is told as infeasible, for the batches that follow too, and so is a row without a value: of those that Optuna takes
+    as failed, its estimator knows nothing, and comes back to them.
     """
 
     def __init__(self, axes: _Axes, seed: int, past: Sequence[Proposal], losses: Losses) -> None:
@@ -217,10 +218,10 @@ class _Tpe:
         for one in past:
             left_out = [cell for cell in one.asked if cell not in losses]
             self._study.add_trials([trial(cell, state=states.PRUNED, constraints=_INFEASIBLE) for cell in left_out])
-            told = [(cell, losses[cell]) for cell in one.cells]
-            self._study.add_trials(
-                [trial(cell, state=states.FAIL) if loss is None else trial(cell, value=loss) for cell, loss in told]
-            )
+            for cell in one.cells:
+                loss = losses[cell]
+                how = {"state": states.PRUNED, "constraints": _INFEASIBLE} if loss is None else {"value": loss}
+                self._study.add_trial(trial(cell, **how))
 
     def _distribution(self, name: str) -> Any:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -245,7 +246,7 @@ class _Tpe:
         self._study.tell(self._latest, state=self._states.PRUNED)
 
 
-_INFEASIBLE = {"where": 1.0}
+_INFEASIBLE = {"infeasible": 1.0}
 
 
 class _CmaEs:

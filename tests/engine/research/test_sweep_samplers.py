@@ -144,6 +144,17 @@ def test_where_proposals_find_nothing_the_batch_is_drawn(method: LearningMethod,
     assert set(past[1].cells).isdisjoint(past[1].asked)
 
 
+def test_tpe_keeps_away_from_rows_without_a_value() -> None:
+    """Two thirds of the space have none, and what has one is the same everywhere else."""
+
+    def barren(one: dict[str, Any]) -> float | None:
+        return None if one["b"] > 0.464 else float(one["c"] % 3)
+
+    past, _ = run("tpe", 5, SPACE, barren, trials=96)
+    late = [space_values["b"] for one in past[6:] for space_values in map(SPACE.values, one.cells)]
+    assert sum(b > 0.464 for b in late) < len(late) / 3
+
+
 def test_cmaes_leaves_a_plain_and_draws_again() -> None:
     """Half of the space has one value, which is better than most of the hill, as where nothing is traded."""
 

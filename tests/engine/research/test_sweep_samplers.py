@@ -145,14 +145,14 @@ def test_where_proposals_find_nothing_the_batch_is_drawn(method: LearningMethod,
 
 
 def test_tpe_keeps_away_from_rows_without_a_value() -> None:
-    """Two thirds of the space have none, and what has one is the same everywhere else."""
+    """The best rows are beside those without a value. An estimator that forgets these proposes four of them in five."""
 
     def barren(one: dict[str, Any]) -> float | None:
-        return None if one["b"] > 0.464 else float(one["c"] % 3)
+        return None if one["b"] > 0.464 else float(np.log10(one["b"]) + one["a"])
 
-    past, _ = run("tpe", 5, SPACE, barren, trials=96)
-    late = [space_values["b"] for one in past[6:] for space_values in map(SPACE.values, one.cells)]
-    assert sum(b > 0.464 for b in late) < len(late) / 3
+    past, _ = run("tpe", 5, SPACE, barren, trials=128)
+    late = [SPACE.values(cell)["b"] for one in past[8:] for cell in one.cells]
+    assert sum(b > 0.464 for b in late) < len(late) / 2
 
 
 def test_cmaes_leaves_a_plain_and_draws_again() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.client.answers import connect
 from support.client.peer import WALL_MS, Peer
 
@@ -60,3 +62,26 @@ def test_updates_go_on_after_a_failure_that_is_over_and_end_with_one_that_is_not
         now = "failed"
         peer.publish("progress.s1", "SweepProgress", progress("failed"), seq=4)
         assert [one.status for one in updates] == ["failed"]
+
+
+def test_a_bar_says_once_why_a_sweep_waits(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = {
+        "code": "SYSTEM_ERROR",
+        "message": "the Dask scheduler does not answer",
+        "severity": "Critical",
+        "component": "engine",
+        "timestamp": WALL_MS,
+        "recoveryActions": [],
+        "details": None,
+    }
+    states = iter(["running", "paused", "paused"])
+
+    def asked(_data: dict[str, Any]) -> dict[str, Any]:
+        state = next(states, "completed")
+        return {**details(state), **({"error": error} if state == "paused" else {})}
+
+    script = {"GetSweepStatus": asked, "FetchMissed": retained("running", "completed")}
+    with Peer(home, script) as peer, connect(peer) as client:
+        assert client.find_sweep("s1").progress().status == "completed"
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("paused: the Dask scheduler does not answer") == 1

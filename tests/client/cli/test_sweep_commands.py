@@ -114,6 +114,16 @@ def test_a_failed_sweep_is_an_exit_code_and_its_reason(home: Path) -> None:
     assert "the bars have changed" in result.stderr
 
 
+def test_a_sweep_on_a_cluster_names_the_scheduler_and_the_workers_that_it_refused(home: Path) -> None:
+    refused = ["tcp://10.0.0.7:1: numpy: 1.0 there, 2.0 here"]
+    cluster = {"scheduler": "tcp://10.0.0.5:8786", "workers": 3, "refused": refused}
+    with Peer(home, script(GetSweepStatus=lambda data: status(cluster=cluster))) as peer:
+        result = type_in(peer, *RUN, "--scheduler", "tcp://10.0.0.5:8786")
+        assert [one["scheduler"] for one in asked(peer, "StartSweep")] == ["tcp://10.0.0.5:8786"] * 2
+    assert result.exit_code == 0, result.output
+    assert "no block for tcp://10.0.0.7:1: numpy: 1.0 there, 2.0 here" in result.stderr
+
+
 @pytest.mark.parametrize("wrong", ["fast", "fast=", "=3", "fast=1:x", "fast=1:2:3:4", "fast=true:false"])
 def test_a_space_that_cannot_be_read_is_wrong_usage(home: Path, wrong: str) -> None:
     with Peer(home) as peer:

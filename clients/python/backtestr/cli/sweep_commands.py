@@ -197,6 +197,8 @@ def _print_rows(found: Sweep, rows: int, as_json: bool, status: SweepDetails | N
         out.print(table)
     if status.error is not None:
         err.print(status.error.message, markup=False, highlight=False, soft_wrap=True)
+    for refused in [] if status.cluster is None else status.cluster.refused:
+        err.print(f"no block for {refused}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

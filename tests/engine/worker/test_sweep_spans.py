@@ -196,6 +196,15 @@ def test_a_span_is_the_broker_s_own_block_as_bytes(spans: SweepSpans, broker: Br
     assert len(computed) == UNITS // 4
 
 
+def test_rows_of_a_cluster_are_trials_as_all_others(spans: SweepSpans, broker: Broker) -> None:
+    checked = checked_on_cluster(broker)
+    assert checked.trials_before == 0
+    run(spans, checked, 0, 20)
+    assert checked_on_cluster(broker).trials_before == 20
+    near_rows(broker, checked)
+    assert checked_on_cluster(broker).trials_before == UNITS, "20 of them were trials"
+
+
 def test_workers_are_asked_once_for_all_spans(spans: SweepSpans, broker: Broker, cluster: FakeCluster) -> None:
     checked = checked_on_cluster(broker)
     run(spans, checked, 0, 20)

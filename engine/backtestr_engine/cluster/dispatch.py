@@ -199,6 +199,11 @@ class Dispatch:
             self._standing[address] = "accepted"
             self._queues[address] = deque()
 
+    def not_greeted(self, address: str) -> None:
+        """Take that the answer of a worker is lost: if it is still there, it is greeted again."""
+        if self._standing.get(address) == "greeting":
+            self._standing[address] = "new"
+
     def refuse(self, address: str, problems: list[str]) -> list[int]:
         """Give a worker no further block, and return those that it has: they are given to others."""
         if address not in self._standing:

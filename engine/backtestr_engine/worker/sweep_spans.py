@@ -321,8 +321,12 @@ class _Span:
             self._take_block(link, int(name), given[0], event)
 
     def _take_greeting(self, address: str, event: LinkEvent) -> None:
+        if isinstance(event, Vanished):  # with its worker, unless that is asked again
+            self._greeted_at.pop(address, None)
+            self._dispatch.not_greeted(address)
+            return
         if not isinstance(event, Returned):
-            reason = getattr(event, "message", "it ended")
+            reason = getattr(event, "message", "it ends when it is asked")
             self._answered(address, [f"backtestr does not run there: {reason}"])
             return
         try:

@@ -482,3 +482,19 @@ def test_blocks_follow_from_the_speed_that_the_first_one_has_shown(
     assert blocks[0] == 1, "a probe"
     assert sum(blocks) == UNITS
     assert max(blocks) > 25, "a unit takes less than the ten milliseconds that were guessed"
+
+
+def test_an_answer_that_is_lost_on_its_way_is_asked_for_again(
+    spans: SweepSpans, broker: Broker, cluster: FakeCluster
+) -> None:
+    lost: list[str] = []
+
+    def lose(key: str, name: str, _address: str) -> LinkEvent | None:
+        if name == "greet" and not lost:
+            lost.append(key)
+            return Vanished(key)
+        return None
+
+    cluster.before = lose
+    done = run(spans, checked_on_cluster(broker))
+    assert (done.rows, done.workers, done.refused) == (UNITS, 2, [])

@@ -212,6 +212,16 @@ def test_rows_are_trials_once_and_before_they_count(
     assert check(tasks, where="fast + 1 < slow").trials_before == found[-1]
 
 
+def test_random_trials_are_those_of_their_rows(tasks: SweepTasks, trials: TrialStore) -> None:
+    checked = check(tasks, method="random", trials=9, seed=3)
+    rows = sum(run(tasks, checked, first, 4).rows for first in range(0, checked.units, 4))
+    assert trials.count(checked.trial_group or "") == rows == 9
+    whole = check(tasks)
+    assert whole.trials_before == 9
+    run(tasks, whole, 0, whole.units)
+    assert trials.count(checked.trial_group or "") == whole.combinations, "each of the nine is a row of the grid"
+
+
 def test_a_row_that_ends_workers_is_a_trial(tasks: SweepTasks, trials: TrialStore) -> None:
     checked = check(tasks)
     run(tasks, checked, 1, 1, reason="it ended the worker that computed it: killed")

@@ -66,6 +66,9 @@ test("a newcomer makes a sweep by mouse, sees count and time, and opens the best
   const { metrics, config } = await client.results(run.id);
   expect(config.parameters).toMatchObject({ fast, slow });
   expect(metrics?.sharpeRatio).toBe(best!.value);
+  await page.goBack();
+  await page.getByTestId("sweep-best").getByRole("button", { name: "Open as a backtest" }).click();
+  await page.waitForURL(`**/#/runs/${run.id}`); // the same row is the same backtest
 });
 
 test("a sweep is made, read and opened by the keyboard alone", async ({ open }) => {

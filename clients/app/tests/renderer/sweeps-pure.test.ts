@@ -99,8 +99,33 @@ test("lists, truths, texts, logarithms and many values have axes; one value has 
   expect(wide!.share(10)).toBeCloseTo(0.5);
   expect(wide!.valueAt(0.5)).toBeCloseTo(10);
   expect(many!.fields).toBe(MOST_FIELDS);
-  expect(fieldText(many!, 0)).toBe("0 to 13");
+  expect(fieldText(many!, 0)).toBe("0 to 24");
+  expect(fieldText(many!, MOST_FIELDS - 1)).toBe("9975 to 9999");
+  for (const value of [0, 24, 25, 5_000, 9_974, 9_975, 9_999]) {
+    const [from, to] = fieldText(many!, fieldOf(many!, value)).split(" to ").map(Number);
+    expect(value >= from! && value <= to!).toBe(true);
+  }
   expect(fieldOf(many!, Number.NaN)).toBe(0);
+});
+
+test("where every nth cell is known, each field of a full grid has some", () => {
+  for (const [across, up] of [
+    [498, 988],
+    [1000, 1000],
+    [256, 1024],
+  ] as const) {
+    const stride = Math.ceil((across * up) / MOST_CELLS);
+    const space = { fast: { low: 1, high: across, step: 1 }, slow: { low: 1, high: up, step: 1 } };
+    const [x, y] = axesOf(space, stride);
+    const known = Array.from({ length: Math.ceil((across * up) / stride) }, (_, at) => at * stride);
+    const cells = new SweepCells(["fast", "slow"]);
+    const fast = known.map((cell) => 1 + Math.floor(cell / up));
+    const slow = known.map((cell) => 1 + (cell % up));
+    cells.add({ cell: known, value: known, parameters: { fast, slow } });
+    const { best } = fieldGrid({ cells, x: x!, y: y!, isLessBetter: false, admits: () => true });
+    expect(best.filter((one) => one === NOT_RUN).length / best.length).toBeLessThan(0.01);
+    expect(best.length).toBeGreaterThan(5_000);
+  }
 });
 
 function cellsOf(rows: readonly (readonly [cell: number, fast: number, slow: number, value: number])[]): SweepCells {
@@ -184,7 +209,7 @@ test("of many rows the best are drawn as lines, and some of all others", () => {
   expect(drawn.size).toBeLessThanOrEqual(MOST_LINES);
   expect(drawn.size).toBeGreaterThan(MOST_LINES / 2);
   expect(drawn.has(quality.indexOf((count - 1) / count))).toBe(true); // the best of all
-  expect(lines.others).toEqual([5]);
+  expect(lines.others).toEqual([3, 5]);
   expect(lines.steps.map((one) => one.step)).toEqual(lines.steps.map((one) => one.step).sort((a, b) => a - b));
 });
 

@@ -3,9 +3,9 @@
 import { stepOf } from "./colour-scale";
 
 /** Lines in colour at most: of more rows the best ones, and every so many of the others. */
-export const MOST_LINES = 4_000;
-/** Lines of rows outside of the ranges. */
-const MOST_OTHERS = 1_200;
+export const MOST_LINES = 2_500;
+/** Lines of rows outside of the ranges, and of those without a value. */
+const MOST_OTHERS = 1_000;
 /** Groups of colours: to change the colour of a canvas costs more than a line. */
 const GROUPS = 24;
 
@@ -22,7 +22,7 @@ export interface LineColumns {
 export interface Lines {
   /** The rows of each colour, the worst first, so that the best are drawn over them. */
   readonly steps: readonly { readonly step: number; readonly rows: readonly number[] }[];
-  /** Rows outside of the ranges. */
+  /** Rows outside of the ranges, and rows without a value. */
   readonly others: readonly number[];
   /** The rows in colour. */
   readonly count: number;
@@ -30,18 +30,17 @@ export interface Lines {
   readonly isPart: boolean;
 }
 
-/** Chooses the lines. Rows without a value are drawn in the colour of the worst. */
+/** Chooses the lines. */
 export function linesOf({ quality, admits }: LineColumns): Lines {
   const within: number[] = [];
   const beyond: number[] = [];
-  for (let row = 0; row < quality.length; row += 1) (admits(row) ? within : beyond).push(row);
+  for (let row = 0; row < quality.length; row += 1) {
+    (admits(row) && !Number.isNaN(quality[row]) ? within : beyond).push(row);
+  }
   const isPart = within.length > MOST_LINES;
   const chosen = isPart ? bestAndSome(within, quality) : within;
   const groups: number[][] = Array.from({ length: GROUPS }, () => []);
-  for (const row of chosen) {
-    const share = quality[row] as number;
-    groups[Number.isNaN(share) ? 0 : Math.round(share * (GROUPS - 1))]?.push(row);
-  }
+  for (const row of chosen) groups[Math.round((quality[row] as number) * (GROUPS - 1))]?.push(row);
   const stride = Math.ceil(beyond.length / MOST_OTHERS);
   return {
     steps: groups.flatMap((rows, at) => (rows.length === 0 ? [] : [{ step: stepOf(at / (GROUPS - 1)), rows }])),
@@ -52,10 +51,7 @@ export function linesOf({ quality, admits }: LineColumns): Lines {
 }
 
 function bestAndSome(rows: readonly number[], quality: Float64Array): readonly number[] {
-  const sorted = Float64Array.from(rows, (row) => {
-    const share = quality[row] as number;
-    return Number.isNaN(share) ? -1 : share;
-  }).sort();
+  const sorted = Float64Array.from(rows, (row) => quality[row] as number).sort();
   const half = MOST_LINES / 2;
   const least = sorted[sorted.length - half] as number;
   const stride = Math.ceil(rows.length / half);

@@ -4,6 +4,8 @@ import { price } from "../../format/numbers";
 
 /** Fields along an axis at most; of more values several share a field. */
 export const MOST_FIELDS = 400;
+/** Fields along an axis at most where charts have every nth cell: of more, some would have no cell by chance. */
+const SPARSE_FIELDS = 128;
 /** Fields of an axis whose values are drawn from a range. */
 const DRAWN_FIELDS = 48;
 
@@ -26,22 +28,48 @@ export interface Axis {
 
 /** Returns the field of a value along its axis. */
 export function fieldOf(axis: Axis, value: number): number {
-  return Math.max(0, Math.min(axis.fields - 1, Math.round(axis.share(value) * (axis.fields - 1)) || 0));
+  const { count, fields } = axis;
+  const share = axis.share(value);
+  const field = fields < count ? Math.floor(share * fields + 1e-9) : Math.round(share * (fields - 1));
+  return Math.max(0, Math.min(fields - 1, field || 0));
 }
 
 /** Returns the words of a field: its value, or the first and the last of its values. */
 export function fieldText(axis: Axis, field: number): string {
-  const width = axis.fields > 1 ? 1 / (axis.fields - 1) : 0;
-  const [from, to] = [-0.499, 0.499].map((off) => axis.text(axis.valueAt(width * (field + off)))) as [string, string];
+  const { count, fields } = axis;
+  const last = Math.max(1, count - 1);
+  const first = (of: number): number => Math.ceil((of * last) / fields - 1e-9); // the place of a field's first value
+  const ends =
+    fields < count
+      ? [first(field) / last, field === fields - 1 ? 1 : (first(field + 1) - 1) / last]
+      : [-0.499, 0.499].map((off) => (field + off) / Math.max(1, fields - 1));
+  const [from, to] = ends.map((share) => axis.text(axis.valueAt(share))) as [string, string];
   return from === to ? from : `${from} to ${to}`;
 }
 
-/** Returns the axes of a request's space; parameters of one value are none. */
-export function axesOf(space: { readonly [name: string]: unknown }): readonly Axis[] {
-  return Object.entries(space).flatMap(([name, given]) => {
+/** Returns the label of a field: its value, or the one in its middle. */
+export function fieldLabel(axis: Axis, field: number): string {
+  const { count, fields } = axis;
+  return axis.text(axis.valueAt(fields < count ? (field + 0.5) / fields : field / Math.max(1, fields - 1)));
+}
+
+/**
+ * Returns the axes of a request's space; parameters of one value are none. Where every `stride`th cell is known, an axis has
+ * few fields enough that each has some.
+ */
+export function axesOf(space: { readonly [name: string]: unknown }, stride = 1): readonly Axis[] {
+  return Object.entries(space).flatMap(([name, given], place, all) => {
     const axis = axisOf(name, given);
-    return axis === undefined || axis.count < 2 ? [] : [axis];
+    if (axis === undefined || axis.count < 2) return [];
+    if (stride === 1) return [axis];
+    // The last parameter varies first: of its values those are known that the stride meets.
+    const met = place === all.length - 1 ? axis.count / commonDivisor(stride, axis.count) / 1.5 : axis.count;
+    return [{ ...axis, fields: Math.max(1, Math.min(axis.fields, SPARSE_FIELDS, Math.floor(met))) }];
   });
+}
+
+function commonDivisor(one: number, other: number): number {
+  return other === 0 ? one : commonDivisor(other, one % other);
 }
 
 interface Range {

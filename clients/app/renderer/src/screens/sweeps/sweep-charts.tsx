@@ -10,7 +10,7 @@ import { ErrorPanel } from "../../components/error-panel";
 import { Select } from "../../components/field";
 import { Waiting } from "../../components/states";
 import { count } from "../../format/numbers";
-import { type Axis, fieldOf, fieldText, objectiveAxis } from "./axes";
+import { type Axis, fieldLabel, fieldOf, fieldText, objectiveAxis } from "./axes";
 import { admitted, type Brushes, withBrush } from "./brushes";
 import { columnOf, MOST_CELLS } from "./cells";
 import { fieldGrid, NOT_RUN } from "./field-grid";
@@ -118,7 +118,7 @@ export function SweepCharts(props: SweepChartsProps): JSX.Element {
   const side = (axis: Axis) => ({
     name: axis.name === objective ? label : axis.name,
     fields: axis.fields,
-    text: (field: number) => axis.text(axis.valueAt(field / Math.max(1, axis.fields - 1))),
+    text: (field: number) => fieldLabel(axis, field),
   });
   const chosenWords = (): string => {
     const of = within() === known() ? "" : `${count(within())} of `;

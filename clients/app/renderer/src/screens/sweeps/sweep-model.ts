@@ -27,9 +27,9 @@ export class SweepModel {
     this.#client = client;
     this.#changed = changed;
     this.#space = details.sweep.space;
-    this.axes = axesOf(details.sweep.space);
-    this.cells = new SweepCells(this.axes.map((one) => one.name));
     this.status = details;
+    this.axes = axesOf(details.sweep.space, details.method === "grid" ? this.stride : 1);
+    this.cells = new SweepCells(this.axes.map((one) => one.name));
     const topic = `progress.${details.sweepId}` as const;
     this.#ends = [
       keepReading(
@@ -47,7 +47,7 @@ export class SweepModel {
     if (details.done > 0) void this.read();
   }
 
-  /** True where a page shows every nth cell, since there are more than `MOST_CELLS`. */
+  /** The number of cells of which charts have one, since they have up to `MOST_CELLS`. */
   get stride(): number {
     const { method, cells, of } = this.status;
     return Math.max(1, Math.ceil((method === "grid" ? cells : of) / MOST_CELLS));

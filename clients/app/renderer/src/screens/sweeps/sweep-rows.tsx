@@ -53,15 +53,20 @@ export function SweepRows(props: SweepRowsProps): JSX.Element {
   const [error, setError] = createSignal<unknown>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isOver = false;
-  let asked = 0;
+  let isReading = false;
+  let isWanted = false; // of another filter or order, while one is read
   let read = -1; // rows that were finished when the table was read
 
   const figures = [...new Set([objective, ...SHOWN.filter((one) => sweep.metrics?.includes(one) ?? true)])];
   const parameters = Object.keys(sweep.space);
 
   async function readNow(): Promise<void> {
-    asked += 1;
-    const own = asked;
+    if (isReading) {
+      isWanted = true; // the broker has one reading of this page at a time
+      return;
+    }
+    isReading = true;
+    isWanted = false;
     const began = performance.now();
     const { done, status } = props.status;
     if (done > 0) {
@@ -75,17 +80,18 @@ export function SweepRows(props: SweepRowsProps): JSX.Element {
           limit: limit(),
           columns: [...parameters, ...figures, "failure"],
         });
-        if (isOver || own !== asked) return;
         read = done;
-        setTable(found);
+        if (!isOver && !isWanted) setTable(found);
         setError(undefined);
       } catch (reason) {
-        if (isOver || own !== asked) return;
-        setError(reason);
+        if (!isOver) setError(reason);
       }
     }
+    isReading = false;
+    if (isOver) return;
     const took = performance.now() - began;
-    if (!isFinal(status)) later(Math.max(AGAIN_MS, REST_TIMES * took));
+    if (isWanted) void readNow();
+    else if (!isFinal(status)) later(Math.max(AGAIN_MS, REST_TIMES * took));
   }
   function later(ms: number): void {
     clearTimeout(timer);

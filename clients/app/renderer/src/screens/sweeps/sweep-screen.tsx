@@ -24,7 +24,7 @@ import "./sweeps.css";
 
 /** Milliseconds between two drawings of what has come, and of many cells. */
 const DRAWING_MS = 120;
-const MANY_MS = 500;
+const MANY_MS = 1_000;
 const MANY_CELLS = 8_000;
 /** Milliseconds in which a second click stops for good. */
 const SURE_MS = 5_000;
@@ -244,7 +244,7 @@ function State(props: StateProps): JSX.Element {
       <dl class="live-top" data-testid="sweep-figures">
         <div>
           <dt>Rows</dt>
-          <dd>
+          <dd class="sweep-wraps">
             {count(props.status.done)} of {props.status.exact === false ? "about " : ""}
             {count(props.status.of)}
           </dd>
@@ -302,7 +302,7 @@ function State(props: StateProps): JSX.Element {
         </Show>
         <div>
           <dt>Submitted</dt>
-          <dd class="sweep-when">{moment(60_000 * Math.floor(props.status.submitTime / 60_000))}</dd>
+          <dd class="sweep-wraps">{moment(60_000 * Math.floor(props.status.submitTime / 60_000))}</dd>
         </div>
       </dl>
       <p class="sweep-notes small muted">
@@ -312,6 +312,15 @@ function State(props: StateProps): JSX.Element {
             <>
               {" "}
               Constraint <code>{where()}</code>.
+            </>
+          )}
+        </Show>
+        <Show when={props.status.cluster}>
+          {(cluster) => (
+            <>
+              {" "}
+              On the cluster <code>{cluster().scheduler}</code> with {count(cluster().workers)} workers
+              {(cluster().refused ?? []).map((reason) => `; refused: ${reason}`)}.
             </>
           )}
         </Show>

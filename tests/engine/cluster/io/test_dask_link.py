@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 from distributed import KilledWorker
+from distributed.scheduler import WorkerState
 
 from backtestr_engine.cluster.io import dask_link
 from backtestr_engine.cluster.io.dask_link import (
@@ -118,7 +119,7 @@ def test_a_call_goes_to_one_worker_and_no_other(link: DaskLink) -> None:
 
 
 def test_the_ends_of_calls_are_told_apart(link: DaskLink) -> None:
-    killed = KilledWorker("block", None, 3)
+    killed = KilledWorker("block", cast("WorkerState", None), 3)
     assert ended(link, Future("error", ValueError("no"))) == [Raised("block-1", "ValueError: no")]
     assert ended(link, Future("error", killed)) == [Killed("block-2")]
     assert ended(link, Future("finished", TimeoutError())) == [Vanished("block-3")]

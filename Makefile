@@ -244,7 +244,7 @@ bench-batching: setup
 	$(BIN)/python benchmarks/compression.py $(ARGS)
 
 # Everything that may go wrong, on purpose and in full: about a quarter of an hour. One of them: make chaos-state ARGS='--times 50'.
-CHAOS := workers broker subscriber state frames values flood connections tables full_disk node
+CHAOS := workers broker sweeps subscriber state frames values flood connections tables full_disk node
 
 chaos: $(CHAOS:%=chaos-%)
 

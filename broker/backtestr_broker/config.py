@@ -16,6 +16,7 @@ from backtestr_broker.core.settings import CoreSettings
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.message_types import Priority
 from backtestr_protocol.options import load_options
+from backtestr_protocol.sweep_messages import SchedulerAddress
 from backtestr_protocol.system.unix_sockets import has_unix_sockets
 from backtestr_protocol.worker_channel import LogFormat, LogLevel, WorkerKind
 
@@ -109,6 +110,10 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     results_max_count: _NotNegative
     results_max_bytes: _NotNegative
     results_keep_newest: _NotNegative
+    sweeps_max_age_days: _Days
+    sweeps_max_count: _NotNegative
+    sweeps_max_bytes: _NotNegative
+    sweeps_keep_newest: _NotNegative
     recordings_max_age_days: _Days
     damaged_max_age_days: _Days
     damaged_max_count: _NotNegative
@@ -122,6 +127,15 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             keep_newest=self.results_keep_newest,
         )
 
+    def sweeps(self) -> RetentionRules:
+        """Return the rules for sweeps."""
+        return RetentionRules(
+            max_age_ms=self.sweeps_max_age_days * _DAY_MS,
+            max_count=self.sweeps_max_count,
+            max_bytes=self.sweeps_max_bytes,
+            keep_newest=self.sweeps_keep_newest,
+        )
+
     def recordings(self) -> RetentionRules:
         """Return the rules for recordings, whose number and size the recorder bounds."""
         return RetentionRules(max_age_ms=self.recordings_max_age_days * _DAY_MS)
@@ -131,6 +145,10 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return RetentionRules(
             max_age_ms=self.damaged_max_age_days * _DAY_MS, max_count=self.damaged_max_count, keep_newest=1
         )
+
+
+class SweepOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    scheduler: SchedulerAddress
 
 
 class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,6 +170,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sockets: SocketOptions
     recorder: RecorderOptions
     retention: RetentionOptions
+    sweep: SweepOptions
     metrics: MetricsOptions
     log: LogOptions
 
@@ -163,6 +182,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             **msgspec.structs.asdict(self.state),
             rates=self.throttle.rates(),
             retention=self.retention.results(),
+            sweep_retention=self.retention.sweeps(),
+            sweep_scheduler=self.sweep.scheduler,
         )
 
     def worker_counts(self) -> dict[WorkerKind, int]:

@@ -37,6 +37,7 @@ backtest_changed = blinker.Signal(
     "a backtest's status changed: backtestId, status, clientId, requestId, where there are any workerId, code, message"
 )
 backtest_deleted = blinker.Signal("retention has deleted a backtest with its results: backtestId, bytes, reason")
+sweep_deleted = blinker.Signal("retention has deleted a sweep with its rows: sweepId, bytes, reason")
 sweep_changed = blinker.Signal(
     "a sweep's status changed: sweepId, status, clientId, requestId, where there are any code, message"
 )

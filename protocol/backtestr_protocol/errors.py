@@ -314,6 +314,14 @@ class WorkersLost(SystemFault):
     )
 
 
+class ClusterUnavailable(SystemFault):
+    """A Dask scheduler does not answer, or has no worker that may compute. What is on disk stays."""
+
+    advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
+        _by_user("start_cluster", "Start the scheduler and its workers as the message says, then resume the sweep"),
+    )
+
+
 class ReplayDetected(BacktestrError):
     code: ClassVar[ErrorCode] = "REPLAY_DETECTED"
     severity: ClassVar[Severity] = "Warning"

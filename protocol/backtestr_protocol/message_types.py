@@ -1,7 +1,7 @@
 """This module has the tables of PROTOCOL.md: the request types with priority, data and answer, and the stream types.
 
 The contracts themselves are in `messages.py`, `evaluation_messages.py`, `import_messages.py`, `price_messages.py`,
-`result_messages.py`, `stream_messages.py` and `system_status.py`.
+`result_messages.py`, `stream_messages.py`, `sweep_messages.py`, `system_status.py` and `trial_messages.py`.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ from .sweep_messages import (
     SweepResults,
 )
 from .system_status import SystemStatus
+from .trial_messages import GetTrials, TrialList
 
 Priority = Literal["R", "I", "B", "K"]
 PRIORITIES: tuple[Priority, ...] = ("R", "I", "B", "K")
@@ -165,6 +166,7 @@ REQUESTS: dict[str, RequestType] = {
     "GetSweepResults": RequestType("I", "read", GetSweepResults, SweepResults),
     "GetSweepRun": RequestType("B", "run", GetSweepRun, BacktestAccepted),
     "DeleteSweep": RequestType("B", "all", SweepRef, DeletedSweep),
+    "GetTrials": RequestType("I", "read", GetTrials, TrialList),
 }
 
 # The types that `payload.type` of a stream message may name. `Batch` holds several messages of any other type.

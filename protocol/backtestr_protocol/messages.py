@@ -525,10 +525,10 @@ class GetBacktestResults(Contract, frozen=True, kw_only=True):
 
 
 class BacktestResults(Contract, frozen=True, kw_only=True):
-    """The results of a backtest.
+    """The results of a backtest; `metrics` is nil until it has ended, and of the simulated bars if it was stopped.
 
-    `metrics` is nil until the backtest has ended. Those of a stopped backtest are of the bars that it simulated.
     `warmup_bars` is the number of bars before the first one that the algorithm saw; of several symbols, the fewest.
+    `trial_group` names the trials that it counts among, for GetTrials.
     """
 
     backtest_id: str
@@ -537,6 +537,7 @@ class BacktestResults(Contract, frozen=True, kw_only=True):
     metrics: Metrics | None
     tables: list[TableRef]
     warmup_bars: NotNegative = 0
+    trial_group: str | None = None
 
 
 class PerformanceMetrics(Contract, frozen=True, kw_only=True):

@@ -83,7 +83,8 @@ class DiskUsage(Contract, frozen=True, kw_only=True):
     """The bytes that the data directory has on disk, as measured at `measured_time`, and those that are free there.
 
     `results` is the number of stored results. `damaged_bytes` is what was set aside of damaged databases.
-    `tables_bytes` are those of table files.
+    `tables_bytes` are those of table files, `sweeps_bytes` those of the rows of `sweeps`, `trials_bytes` those of the
+    ledger of trials.
     """
 
     results: int
@@ -95,3 +96,6 @@ class DiskUsage(Contract, frozen=True, kw_only=True):
     free_bytes: int
     measured_time: int
     tables_bytes: int = 0
+    sweeps: int = 0
+    sweeps_bytes: int = 0
+    trials_bytes: int = 0

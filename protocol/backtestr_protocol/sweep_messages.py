@@ -15,7 +15,7 @@ from .messages import BacktestConfig, BacktestId, BacktestState, Contract, Table
 from .ranges import FreeMap, Name, NotNegative, Positive, check_levels
 from .stream_messages import Column
 
-SweepMethod = Literal["grid", "random"]
+SweepMethod = Literal["grid", "random", "tpe", "cmaes"]
 Direction = Literal["maximize", "minimize"]
 SweepPathName = Literal["fused", "general", "single_runs"]
 
@@ -23,6 +23,13 @@ SweepPathName = Literal["fused", "general", "single_runs"]
 MAX_COMBINATIONS = 10_000_000
 # Trials that a sweep with method random makes where it names no number.
 DEFAULT_TRIALS = 1_000
+# Those of a method that learns from rows, where it names no number, and the most: a proposal takes longer with every
+# trial before it, 0.1 s with so many.
+DEFAULT_LEARNT_TRIALS = 200
+MAX_LEARNT_TRIALS = 10_000
+# Trials that are proposed together where a sweep names no number, by method, and the most.
+DEFAULT_BATCH: dict[SweepMethod, int] = {"tpe": 16, "cmaes": 8}
+MAX_BATCH = 256
 # Cells of one block. A block of the fastest path is a quarter of a second of work then, and its rows take 20 MB.
 MAX_BLOCK = 32_768
 # The names of metrics that a sweep may ask for: more than there are.
@@ -40,6 +47,21 @@ MAX_SWEEPS = 1_000
 LISTED_SWEEPS = 100
 
 Expression = Annotated[str, msgspec.Meta(max_length=MAX_EXPRESSION)]
+# The address of a Dask scheduler.
+MAX_ADDRESS = 220
+# Workers of a cluster that a status names as refused: of a large cluster with one wrong image, some say enough.
+MAX_REFUSED = 16
+# The address of a worker, and what differs.
+Refusal = Annotated[str, msgspec.Meta(max_length=1_000)]
+
+SchedulerAddress = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(?:(?:tcp|tls)://(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5})?(?!\n)$",
+        max_length=MAX_ADDRESS,
+        description="the address of a Dask scheduler, such as tcp://10.0.0.5:8786 or tls://host:8786, or an empty text",
+    ),
+]
 
 
 class StartSweep(Contract, frozen=True, kw_only=True):
@@ -47,10 +69,14 @@ class StartSweep(Contract, frozen=True, kw_only=True):
 
     `config` is that of each of its backtests, as in StartBacktest and without a `backtest_id`; its `parameters` are the
     ones that are not swept. `space` has, by parameter, a value, a list of values, or `{low, high, step}`, both ends
-    included. `where` is a constraint on parameters, such as `fast < slow`. `grid` runs every combination, and `random`
-    so many `trials` of them, each once, which `seed` alone selects. `objective` names the metric that `direction` is
-    about. `metrics` are the figures of each row: the usual ones if absent, and every one for `["all"]`. `block_size` is
-    the number of cells that a worker takes at a time; if absent, it follows from the measured speed.
+    included, or `{low, high, distribution}` with `uniform` or `log_uniform`. `where` is a constraint on parameters,
+    such as `fast < slow`. `grid` runs every combination, and all other methods so many `trials` of them, each once:
+    `random` those that `seed` alone selects, and `tpe` and `cmaes` those that they propose from the rows of earlier
+    ones, `batch_size` of them at a time. `objective` names the metric that `direction` is about. `metrics` are the
+    figures of each row: the usual ones if absent, and every one for `["all"]`. `block_size` is the number of cells that
+    a worker takes at a time; if absent, it follows from the measured speed. `scheduler` is the address of the Dask
+    cluster that computes it: absent, that of the broker's configuration; empty, none, so that the broker's own workers
+    do.
     """
 
     sweep_id: BacktestId | None = None
@@ -60,10 +86,12 @@ class StartSweep(Contract, frozen=True, kw_only=True):
     method: SweepMethod = "grid"
     trials: Annotated[int, msgspec.Meta(ge=1, le=MAX_COMBINATIONS)] | None = None
     seed: NotNegative = 0
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)] | None = None
     objective: Name = "sharpe_ratio"
     direction: Direction = "maximize"
     metrics: Annotated[list[Name], msgspec.Meta(max_length=MAX_METRICS)] | None = None
     block_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BLOCK)] | None = None
+    scheduler: SchedulerAddress | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -76,6 +104,9 @@ class SweepAccepted(Contract, frozen=True, kw_only=True):
     The sweep runs `combinations` of its `cells`; where the number is not `exact`, it is told from a sample of the
     space. `estimated_ms` is how long that takes on all compute workers if they do nothing else. `notes` say what the
     sweep does in another way than it was asked to. The answer to a dry run has no `sweep_id` and no `status`.
+    `batch_size` is that of a sweep that learns from its rows. `trials_before` is how many combinations this broker had
+    run with this algorithm on these bars, in sweeps and backtests, before the sweep began; `trial_group` names them for
+    GetTrials.
     """
 
     sweep_id: str | None = None
@@ -87,6 +118,9 @@ class SweepAccepted(Contract, frozen=True, kw_only=True):
     path: SweepPathName
     path_reason: str
     notes: list[str] = []
+    batch_size: int | None = None
+    trials_before: int | None = None
+    trial_group: str | None = None
 
 
 class SweepRef(Contract, frozen=True, kw_only=True):
@@ -103,11 +137,26 @@ class SweepBest(Contract, frozen=True, kw_only=True):
     parameters: dict[Name, Any]
 
 
+class SweepCluster(Contract, frozen=True, kw_only=True):
+    """The cluster that computes a sweep, as its latest blocks found it.
+
+    `workers` of the scheduler's compute. `refused` names those that would compute other bits, and what differs.
+    """
+
+    scheduler: SchedulerAddress
+    workers: NotNegative = 0
+    refused: Annotated[list[Refusal], msgspec.Meta(max_length=MAX_REFUSED)] = []
+
+
 class SweepStatus(Contract, frozen=True, kw_only=True):
     """The status of a sweep: `done` of `of` combinations, of which `failed` ones have a reason in place of figures.
 
     `rate` is in combinations a second, and absent until some are done. `time_left_ms` follows from it. `blocks` are
-    being computed at this moment. `work_ms` is the time that workers have spent on what is done, added up.
+    being computed at this moment. `work_ms` is the time that workers have spent on what is done, added up. `cluster` is
+    that of a sweep on several machines. A paused sweep with an `error` has lost its cluster.
+    `trials_before` is how many combinations this broker had run with this algorithm on these bars, in sweeps and
+    backtests, when the sweep was accepted. `trials_after` is that number soon after the sweep has ended, its own
+    combinations included; it is absent until then. GetTrials with `trial_group` gives the number at any moment.
     """
 
     sweep_id: str
@@ -132,7 +181,11 @@ class SweepStatus(Contract, frozen=True, kw_only=True):
     submit_time: int
     start_time: int | None = None
     end_time: int | None = None
+    cluster: SweepCluster | None = None
     error: ErrorData | None = None
+    trials_before: int | None = None
+    trials_after: int | None = None
+    trial_group: str | None = None
 
 
 class SweepDetails(SweepStatus, frozen=True, kw_only=True):
@@ -201,9 +254,9 @@ class DeletedSweep(Contract, frozen=True, kw_only=True):
 class SweepProgress(SweepStatus, frozen=True, kw_only=True):
     """The progress of a sweep, after each block of it.
 
-    `cells_done` are finished cells as columns: `cell`, the swept parameters, and `value`, that of the objective, NaN
-    where it is undefined. A parameter that is true or false is 1 or 0, and one that is text is the place of its value
-    in the list of the space. Every `stride`th cell is named.
+    `cells_done` are finished cells as columns: `cell`, `trial` where the method is `tpe` or `cmaes`, the swept
+    parameters, and `value`, that of the objective, NaN where it is undefined. A parameter that is true or false is 1 or
+    0, and one that is text is the place of its value in the list of the space. Every `stride`th cell is named.
     """
 
     cells_done: dict[Name, Column] = {}

@@ -130,8 +130,11 @@ def _contracts_file() -> str:
     )
     lines += _map_of(
         "TopicTypes",
-        "The type of the messages on each topic; a name that ends with a dot stands for all topics that begin so.",
-        {row["topic"].removesuffix("*"): _literal(row["type"]) for row in listed["topics"]},
+        "The types of the messages on each topic; a name that ends with a dot stands for all topics that begin so.",
+        {
+            row["topic"].removesuffix("*"): " | ".join(map(_literal, (row["type"], *row.get("otherTypes", ()))))
+            for row in listed["topics"]
+        },
     )
     return "\n".join(lines).rstrip("\n") + "\n"
 

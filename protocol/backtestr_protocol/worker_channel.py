@@ -26,18 +26,22 @@ from .system_status import BatchingStatus, CacheStatus, CompressionStatus
 
 WorkerKind = Literal["compute", "interactive"]
 # The kinds of tasks. A backtest is checked before it is accepted, and run afterwards. The bars of a price replay are
-# read before it is hosted beside the tasks. A sweep is checked, surveyed after a restart, and run in blocks; one row of
-# it is checked as a backtest. The other kinds have the names of the requests that they answer.
+# read before it is hosted beside the tasks. A sweep is checked, surveyed after a restart, and run in blocks, or in
+# spans that a cluster computes; the trials of one that learns from its rows are proposed in batches; one row of a sweep
+# is checked as a backtest. The other kinds have the names of the requests that they answer.
 Work = Literal[
     "CheckBacktest",
     "RunBacktest",
     "OpenReplay",
     "CheckSweep",
     "SurveySweep",
+    "ProposeBatch",
     "RunBlock",
+    "RunSpan",
     "OpenSweepRun",
     "GetSweepResults",
     "DeleteSweep",
+    "GetTrials",
     "RegisterAlgorithm",
     "GetAlgorithmStatus",
     "EvaluateAlgorithm",

@@ -57,7 +57,7 @@ def test_the_shipped_defaults_are_those_of_the_protocol() -> None:
 
 @pytest.mark.parametrize(("section", "option"), [(name, option) for name, rows in DEFAULTS.items() for option in rows])
 def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) -> None:
-    others = {"kind": "tcp", "host": "127.0.0.2", "level": "debug", "format": "json"}
+    others = {"kind": "tcp", "host": "127.0.0.2", "level": "debug", "format": "json", "scheduler": "tls://lab-1:8786"}
     default = DEFAULTS[section][option]
     value = others.get(option) or (not default if isinstance(default, bool) else default + 1)
     config = loaded(tmp_path, f"[{section}]\n{option} = {json.dumps(value)}\n")
@@ -70,6 +70,7 @@ def test_every_option_can_be_changed(tmp_path: Path, section: str, option: str) 
         ("[limits]\nheartbeat_intervall_ms = 5\n", "did you mean 'heartbeat_interval_ms'"),
         ("[limit]\nheartbeat_interval_ms = 5\n", "did you mean 'limits'"),
         ("[limits]\nheartbeat_interval_ms = 9\n", "heartbeat_interval_ms"),
+        ("[sweep]\nscheduler = 'http://lab-1:8786'\n", "scheduler"),
         ("[limits]\nheartbeat_interval_ms = '1000'\n", "heartbeat_interval_ms"),
         ("[limits]\nsession_timeout_ms = 99\n", "session_timeout_ms"),
         ("[limits]\nmax_message_bytes = 4095\n", "max_message_bytes"),
@@ -166,6 +167,12 @@ def test_the_core_gets_every_limit() -> None:
         max_bytes=kept["results_max_bytes"],
         keep_newest=kept["results_keep_newest"],
     )
-    own = {"rates": rates, "retention": retention}
+    of_sweeps = RetentionRules(
+        max_age_ms=kept["sweeps_max_age_days"] * 86_400_000,
+        max_count=kept["sweeps_max_count"],
+        max_bytes=kept["sweeps_max_bytes"],
+        keep_newest=kept["sweeps_keep_newest"],
+    )
+    own = {"rates": rates, "retention": retention, "sweep_retention": of_sweeps}
     expected = {**DEFAULTS["limits"], **DEFAULTS["liveness"], **DEFAULTS["state"], **own}
     assert config.core_limits() == CoreSettings(**expected)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from backtestr import sweep as sweep_module
 from backtestr.client import Client
 from backtestr.io.connection_file import ConnectionFile
 from backtestr.sweep import Sweep
@@ -92,6 +93,24 @@ def stored_rows(broker: RunningBroker, sweep_id: str) -> int:
     folder = broker.data_dir / SWEEPS / sweep_id
     store = SweepStore(folder.parent)
     return sum(block.facts.rows for path in sorted(folder.glob("*.rows")) for block in store._checked(path))
+
+
+def test_rows_that_are_read_in_pages_are_those_of_one_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"fast": range(2, 7), "slow": range(5, 11)}
+    found = client.sweep("sma_cross", "SYNTH", timeframe="1d", space=space, objective="sharpe_ratio")
+    found.wait(60.0)
+    asked: tuple[dict[str, Any], ...] = (
+        {},
+        {"limit": 15},
+        {"where": "fast > 3 or slow < 7", "columns": ["total_trades"]},
+        {"sort": "total_trades", "descending": True, "limit": 15, "columns": ["slow"]},
+        {"sort": "sharpe_ratio", "where": "slow > 6"},
+    )
+    whole = [found.results(**{"limit": 100, **how}) for how in asked]
+    assert len(whole[0]) == len(set(whole[0]["cell"])) > 20
+    monkeypatch.setattr(sweep_module, "MAX_ROWS", 4)
+    for how, rows in zip(asked, whole, strict=True):
+        assert_frame_equal(found.results(**how), rows)
 
 
 def test_a_sweep_of_the_client_is_the_sweep_of_the_engine(client: Client, running: RunningBroker) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -33,9 +35,11 @@ class SweepsAndLosses(RuleBasedStateMachine):
     def worker(self, worker_id: str) -> Worker:
         return self.link.worker(worker_id)
 
-    @rule(sweep_id=sweeps, block_size=st.sampled_from([None, 7, 64]))
-    def start_sweep(self, sweep_id: str, block_size: int | None) -> None:
-        changes = {} if block_size is None else {"blockSize": block_size}
+    @rule(sweep_id=sweeps, block_size=st.sampled_from([None, 7, 64]), batch_size=st.sampled_from([None, None, 16, 77]))
+    def start_sweep(self, sweep_id: str, block_size: int | None, batch_size: int | None) -> None:
+        changes: dict[str, Any] = {} if block_size is None else {"blockSize": block_size}
+        if batch_size is not None:
+            changes |= {"method": "tpe", "trials": UNITS, "batchSize": batch_size}
         answer = self.ann.send("StartSweep", request(sweep_id, **changes))[0]["payload"]
         if answer["type"] == "Success":
             self.acknowledged.add(sweep_id)
@@ -55,6 +59,8 @@ class SweepsAndLosses(RuleBasedStateMachine):
     @rule(worker_id=compute, killed=st.booleans(), stored=st.booleans())
     def lose_worker(self, worker_id: str, killed: bool, stored: bool) -> None:
         worker = self.worker(worker_id)
+        if stored and self.workers.has_task(worker) and worker.assigned[-1].work == "ProposeBatch":
+            self.workers.propose(worker.received[-1][1][0])  # it ends between the disk and its message
         if stored and self.workers.has_task(worker) and worker.assigned[-1].work == "RunBlock":
             block = self.workers.block(worker)
             if self.workers.worst.isdisjoint(range(block.first, block.first + block.count)):

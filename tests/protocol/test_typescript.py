@@ -36,6 +36,9 @@ def test_every_contract_request_topic_and_error_is_there() -> None:
         assert re.search(rf"\nexport (interface {name} {{|type {name} =)", files["contracts.ts"])
     for request in REQUESTS:
         assert f"\n  readonly {request}: {{ readonly data: " in files["contracts.ts"]
+    for topic, types in TOPIC_TYPES.items():
+        types_there = " | ".join(f'"{one}"' for one in types)
+        assert f'\n  readonly "{topic}": {types_there};' in files["contracts.ts"]
     for code in schema.index()["errors"]:
         assert f"\n  {code}: {{" in files["protocol.ts"]
     assert f'VERSION = "{__version__}"' in files["protocol.ts"]

@@ -73,6 +73,7 @@ from .settings import CoreSettings
 from .shared_state import SharedState
 from .status import Status
 from .stored_results import StoredResults
+from .sweep_retention import SweepRetention
 from .worker_messages import WorkerMessages
 
 # ZeroMQ gives a connection an id that begins with this byte, another to each, unless the peer gives itself one.
@@ -130,6 +131,7 @@ class Core:
             max_queued_questions=limits.max_queued_questions,
         )
         self.deletions = Deletions(self.outbox, self.scheduler, StoredResults(), limits.retention)
+        self.sweep_retention = SweepRetention(self.outbox, self.scheduler.sweeping, limits.sweep_retention)
         self.durability = Durability(self.outbox, self.scheduler, self.state, self.deletions)
         self.replays = PriceReplayRequests(self.outbox, self.scheduler)
         liveness = Liveness(hung=hung, silence=silence, interval=heartbeat, now=now)
@@ -160,7 +162,7 @@ class Core:
             state=StateRequests(self.outbox, self.state, self.durability),
             replays=self.replays,
             results=ResultRequests(self.outbox, self.scheduler.jobs, self.deletions),
-            sweeps=SweepRequests(self.outbox, self.scheduler),
+            sweeps=SweepRequests(self.outbox, self.scheduler, limits.sweep_scheduler),
         )
         self._faults = Faults(self.outbox, self.sessions, self.scheduler.workers, self.check_invariants)
         self._heartbeat_due = self._watermarks_due = self._verify_due = now
@@ -222,6 +224,8 @@ class Core:
                     self._on_state_read(key, record)
                 case FilesSurveyed():
                     self.deletions.surveyed(event, now)
+                    if event.problem is None:
+                        self.sweep_retention.surveyed(event.sweeps)
                 case ResultsRemoved():
                     self.deletions.removed(event)
             self.durability.save(now)

@@ -160,7 +160,8 @@ class StateRead(msgspec.Struct, frozen=True, tag=True):
 class FilesSurveyed(msgspec.Struct, frozen=True, tag=True):
     """The results on disk that have changed since the last survey, by id: bytes, and when they were stored.
 
-    `gone` are those that are no longer there. `problem` is why the files could not be surveyed.
+    `gone` are those that are no longer there. `problem` is why the files could not be surveyed. `sweeps` are the bytes
+    of the rows of each sweep.
     """
 
     changed: dict[str, tuple[int, int]]
@@ -168,6 +169,7 @@ class FilesSurveyed(msgspec.Struct, frozen=True, tag=True):
     usage: DiskUsage | None
     problem: str | None
     wall_ms: int
+    sweeps: dict[str, int] = {}
 
 
 class ResultsRemoved(msgspec.Struct, frozen=True, tag=True):
@@ -283,6 +285,7 @@ class Notify(msgspec.Struct, frozen=True, tag=True):
         "request_refused",
         "backtest_changed",
         "backtest_deleted",
+        "sweep_deleted",
         "sweep_changed",
         "replay_changed",
         "worker_ready",

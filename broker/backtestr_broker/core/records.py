@@ -79,12 +79,16 @@ class DeletionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SweepFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of a sweep so far: rows `done`, of which some have `failed`, and the seconds spent on them."""
+    """The figures of a sweep so far: rows `done`, of which some have `failed`, and the seconds spent on them.
+
+    `trials_after` are all trials on its data, once they are counted after its end.
+    """
 
     done: NotNegative = 0
     failed: NotNegative = 0
     seconds: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     best: SweepBest | None = None
+    trials_after: NotNegative | None = None
 
 
 class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):

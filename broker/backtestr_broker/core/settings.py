@@ -26,6 +26,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     rates: dict[Priority, Rate]
     max_connections: int = 1024
     retention: RetentionRules = RetentionRules()  # of results
+    sweep_retention: RetentionRules = RetentionRules()
+    sweep_scheduler: str = ""  # the address of the cluster that computes sweeps which name none
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -45,6 +45,8 @@ RESULTS = "results"
 CHECKPOINTS = "checkpoints"
 CATALOGUE = "catalog"
 TABLES = "tables"
+SWEEPS = "sweeps"
+TRIALS = "trials"
 # At most one survey and a batch for each backtest that is being deleted.
 MAX_QUEUED = MAX_DELETING + 16
 # The id of a backtest.
@@ -127,7 +129,8 @@ class StoredFiles:
         """Measure everything; a result that has not changed is not measured again."""
         try:
             changed, gone = self._survey_results()
-            return FilesSurveyed(changed, gone, self._usage(), None, _wall_ms())
+            sweeps = self._survey_sweeps()
+            return FilesSurveyed(changed, gone, self._usage(sweeps), None, _wall_ms(), sweeps)
         except Exception as error:  # a tree that is too deep, for one: the thread continues, and the core says why
             _log.warning("the files could not be surveyed: %s", _text(error))
             return FilesSurveyed({}, [], None, _text(error), _wall_ms())
@@ -177,7 +180,15 @@ class StoredFiles:
         self._known = known
         return changed, gone
 
-    def _usage(self) -> DiskUsage:
+    def _survey_sweeps(self) -> dict[str, int]:
+        """Return the bytes of the rows of each sweep; other things in their folder are not backtestr's."""
+        return {
+            name_of(entry.name): _size(Path(entry.path))
+            for entry in _entries(self._data_dir / SWEEPS)
+            if _RESULT.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+        }
+
+    def _usage(self, sweeps: dict[str, int]) -> DiskUsage:
         sizes: dict[str, int] = {}
         for entry in _entries(self._data_dir):
             if entry.name.startswith(DATABASE):
@@ -194,6 +205,9 @@ class StoredFiles:
             free_bytes=shutil.disk_usage(self._data_dir).free,
             measured_time=_wall_ms(),
             tables_bytes=_size(self._data_dir / TABLES),
+            sweeps=len(sweeps),
+            sweeps_bytes=sum(sweeps.values()),
+            trials_bytes=_size(self._data_dir / TRIALS),
         )
 
     # --- what is removed without the core ---

@@ -1,12 +1,13 @@
-"""Arguments of callers as the wire has them: symbols, the engine's options, and the prices of a feed."""
+"""Arguments of callers as the wire has them: what is tested and how, symbols, options, and the prices of a feed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from backtestr.core.instants import as_ms
+from backtestr.core.instants import Instant, as_iso, as_ms
 from backtestr.core.request_encoding import plain, with_times_as_text
+from backtestr_protocol.messages import BacktestConfig, TickPrice
 from backtestr_protocol.price_messages import FeedPrice, PublishPrices
 from backtestr_protocol.stream_messages import PriceUpdate
 
@@ -25,6 +26,43 @@ def wire_options(options: Mapping[str, Any]) -> dict[str, Any]:
         camel(name): wire_options(value) if isinstance(value, Mapping) else with_times_as_text(value)
         for name, value in options.items()
     }
+
+
+def config_of(
+    algorithm: str,
+    symbol: str | Sequence[str],
+    timeframe: str,
+    *,
+    start: Instant | None = None,
+    end: Instant | None = None,
+    price: TickPrice | None = None,
+    capital: float = 100_000.0,
+    commission: float = 0.0,
+    slippage: float = 0.0,
+    parameters: Mapping[str, Any] | None = None,
+    warmup: int | None = None,
+    **options: Any,
+) -> BacktestConfig:
+    """Return the configuration of a backtest, or of each one of a sweep, without an id.
+
+    The arguments are those of `Client.backtest`. Raises `ValueError` for no symbol and for what is no time.
+    """
+    symbols = as_symbols(symbol)
+    return BacktestConfig(
+        algorithm_id=algorithm,
+        symbol=symbols[0],
+        symbols=symbols if len(symbols) > 1 else [],
+        start_date=None if start is None else as_iso(start),
+        end_date=None if end is None else as_iso(end),
+        initial_capital=capital,
+        timeframe=timeframe,
+        price=price,
+        commission=commission,
+        slippage=slippage,
+        parameters=with_times_as_text(parameters or {}),
+        options=backtest_options(options),
+        warmup=warmup,
+    )
 
 
 def backtest_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,6 @@ from backtestr_protocol.messages import (
     AlgorithmRef,
     AlgorithmStatus,
     BacktestAccepted,
-    BacktestConfig,
     BacktestList,
     BacktestRef,
     BacktestState,
@@ -89,7 +88,7 @@ from backtestr_protocol.stream_messages import PriceUpdate
 from backtestr_protocol.system_status import SystemStatus
 
 from .algorithm_source import registration
-from .arguments import as_symbols, backtest_options, feed_request
+from .arguments import as_symbols, config_of, feed_request
 from .evaluation import fetch_evaluation
 from .market_data import MarketDataRequests
 from .pipeline import Pipeline
@@ -99,9 +98,10 @@ from .results import ALL_TABLES, Results, fetch_results
 from .run import STREAMS, Run, Stream, start_backtest
 from .subscription import Subscription, fetch_missed
 from .sweep_requests import SweepRequests
+from .trials import TrialRequests
 
 
-class Client(MarketDataRequests, SweepRequests):
+class Client(MarketDataRequests, SweepRequests, TrialRequests):
     """A connection to a broker. Use it as a context manager, or `close` it.
 
     Every method raises the broker's error as an exception of `backtestr.errors`, `TimedOut` when there is no answer in
@@ -355,23 +355,21 @@ class Client(MarketDataRequests, SweepRequests):
         they can be read from their first message. Raises `NotFound`, `ValidationError`, `InvalidConfiguration` or
         `DataError` for a backtest that cannot be run.
         """
-        symbols = as_symbols(symbol)
-        config = BacktestConfig(
-            backtest_id=backtest_id or str(uuid.uuid4()),
-            algorithm_id=algorithm,
-            symbol=symbols[0],
-            symbols=symbols if len(symbols) > 1 else [],
-            start_date=None if start is None else as_iso(start),
-            end_date=None if end is None else as_iso(end),
-            initial_capital=capital,
-            timeframe=timeframe,
+        config = config_of(
+            algorithm,
+            symbol,
+            timeframe,
+            start=start,
+            end=end,
             price=price,
+            capital=capital,
             commission=commission,
             slippage=slippage,
-            parameters=with_times_as_text(parameters or {}),
-            options=backtest_options(options),
+            parameters=parameters,
             warmup=warmup,
+            **options,
         )
+        config = msgspec.structs.replace(config, backtest_id=backtest_id or str(uuid.uuid4()))
         return start_backtest(self._ask, self._io_thread, config, watch)
 
     def evaluate(

@@ -23,7 +23,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     `metrics` is None, and there are no tables, until the backtest has ended; a stopped one has those of the bars that
     were simulated. Times are `Datetime("us", "UTC")` columns. `warmup_bars` is the number of bars before the first one
-    that the algorithm saw; of several symbols, the fewest.
+    that the algorithm saw; of several symbols, the fewest. `trial_group` names the trials that the backtest counts
+    among: `client.trials(group=…)`.
     """
 
     backtest_id: str
@@ -32,6 +33,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics | None
     tables: dict[str, pl.DataFrame]
     warmup_bars: int = 0
+    trial_group: str | None = None
 
     def __repr__(self) -> str:
         """Return a summary of one screen: what was run, warnings and the main figures."""
@@ -108,4 +110,5 @@ def _results(answer: BacktestResults, frames: Sequence[pl.DataFrame]) -> Results
         metrics=None if answer.metrics is None else answer.metrics.with_absent_as_none(),
         tables={ref.name: frame for ref, frame in zip(answer.tables, frames, strict=True)},
         warmup_bars=answer.warmup_bars,
+        trial_group=answer.trial_group,
     )

@@ -24,6 +24,7 @@ from .python_names import in_python
 from .requester import BULK_TIMEOUT, Requester
 from .results import Results, fetch_results
 from .subscription import GapWarning, Subscription
+from .trials import count_trials
 
 Stream = Literal["progress", "orders", "positions"]
 STREAMS: tuple[Stream, ...] = ("progress", "orders", "positions")
@@ -152,6 +153,13 @@ class Run:
                 from_data(status.error) if status.error else SystemFault(f"backtest {self._id} failed without a reason")
             )
         return fetch_results(self._ask, self._id)
+
+    def trials(self) -> int | None:
+        """Count the combinations that this broker has ever run with this algorithm on these bars, now; this is one.
+
+        None until the backtest has results, and for one of an earlier version. Raises `NotFound` for one that failed.
+        """
+        return count_trials(self._ask, fetch_results(self._ask, self._id, tables=()).trial_group)
 
     def delete(self) -> int:
         """Delete the backtest with its results, and return the bytes that this freed.

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import polars as pl
 
 from backtestr.core.updates import Update
@@ -41,6 +42,7 @@ from .requester import BULK_TIMEOUT, Requester
 from .run import STREAMS, Run, Stream
 from .subscription import Subscription
 from .tables import fetch_tables
+from .trials import count_trials
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -93,8 +95,12 @@ class Sweep:
                     return
                 if isinstance(update, Update) and isinstance(update.data, SweepProgress):
                     yield update.data
-                    if update.data.status in FINAL_STATES:
+                    if self._has_ended(update.data):
                         return
+
+    def _has_ended(self, progress: SweepProgress) -> bool:
+        """Return whether a message is the last one. One that failed may have been resumed since."""
+        return (self.status() if progress.status == "failed" else progress).status in FINAL_STATES
 
     def progress(self) -> SweepDetails:
         """Show a progress bar, in a notebook or a terminal, until the sweep ends. Returns its final status."""
@@ -103,8 +109,17 @@ class Sweep:
             for update in self.updates():
                 show(update)
             status = self.status()
+            if status.status in FINAL_STATES and status.trials_after is None:  # the broker is about to count them
+                status = msgspec.structs.replace(status, trials_after=self.trials())
             show(status)
         return status
+
+    def trials(self) -> int | None:
+        """Count the combinations that this broker has ever run with this algorithm on these bars, now.
+
+        Those of other sweeps and of single backtests are among them, each once. None for a sweep of an earlier version.
+        """
+        return count_trials(self._ask, self.status().trial_group)
 
     def wait(self, timeout: float | None = None) -> SweepDetails:
         """Wait for the final status: `completed`, `failed` or `stopped`.
@@ -152,26 +167,41 @@ class Sweep:
         of `sort`, those without a value last, or else of their cells. `failure` is the reason for which a combination
         has no figures. Raises `ValidationError` for a column that does not exist and for a filter that cannot be read.
         """
+        names = None if columns is None else list(columns)
+        if limit is not None and limit <= MAX_ROWS:
+            order: dict[str, Any] = {"sort": sort, "descending": descending}
+            request = GetSweepResults(sweep_id=self._id, where=where, limit=limit, columns=names, **order)
+            return self._page(request, timeout)[0]
+        if sort is None:
+            return self._pages(where, limit, names, timeout)
+        # In any order but that of cells, rows that a running sweep adds would move others to other pages.
+        rows = self._pages(where, None, None if names is None else [*names, sort], timeout)
+        rows = rows.sort(sort, "cell", descending=[descending, False], nulls_last=True)
+        rows = rows if names is None else rows.select(list(dict.fromkeys(["cell", *names])))
+        return rows if limit is None else rows.head(limit)
+
+    def _pages(self, where: str | None, limit: int | None, columns: list[str] | None, timeout: float) -> pl.DataFrame:
+        """Return rows in the order of their cells, read page by page: each page begins behind the last cell so far."""
         pages: list[pl.DataFrame] = []
         taken = 0
+        behind = where
         while True:
             size = MAX_ROWS if limit is None else min(MAX_ROWS, limit - taken)
-            request = GetSweepResults(
-                sweep_id=self._id,
-                where=where,
-                sort=sort,
-                descending=descending,
-                offset=taken,
-                limit=size,
-                columns=None if columns is None else list(columns),
-            )
-            answer, frames = fetch_tables(self._ask, request, SweepResults, timeout)
-            if len(frames) != 1:
-                raise SerializationError(f"the rows of a sweep are one table; {len(answer.tables)} came")
-            pages += frames
-            taken += frames[0].height
-            if not frames[0].height or taken >= answer.matching or (limit is not None and taken >= limit):
+            request = GetSweepResults(sweep_id=self._id, where=behind, limit=size, columns=columns)
+            page, matching = self._page(request, timeout)
+            pages.append(page)
+            taken += page.height
+            if not page.height or page.height >= matching or taken == limit:
                 return pages[0] if len(pages) == 1 else pl.concat(pages)
+            last = f"cell > {page['cell'][-1]}"
+            behind = last if where is None else f"({where}) and {last}"
+
+    def _page(self, request: GetSweepResults, timeout: float) -> tuple[pl.DataFrame, int]:
+        """Return one page of rows, and how many there are of which it is the first."""
+        answer, frames = fetch_tables(self._ask, request, SweepResults, timeout)
+        if len(frames) != 1:
+            raise SerializationError(f"the rows of a sweep are one table; {len(answer.tables)} came")
+        return frames[0], answer.matching
 
     def best(self, n: int = 10, *, where: str | None = None) -> pl.DataFrame:
         """Return the `n` rows that are best by the objective, without those in which it is undefined.
@@ -278,6 +308,7 @@ def _bar() -> Iterator[Callable[[SweepStatus], None]]:
         warnings.simplefilter("ignore")  # tqdm warns where a notebook lacks ipywidgets, and shows text instead
         from tqdm.auto import tqdm
 
+        said: list[str] = []
         bar = tqdm(total=1, unit="row", bar_format="{l_bar}{bar}| {n:,}/{total:,} [{elapsed}{postfix}]")
 
     def show(status: SweepStatus) -> None:
@@ -289,6 +320,11 @@ def _bar() -> Iterator[Callable[[SweepStatus], None]]:
             told.append(f"best {status.objective} {status.best.value:.4g} at {named(status.best.parameters)}")
         if status.status not in ("running", "queued"):
             told.append(status.status)
+        if status.trials_after is not None:
+            told.append(f"{status.trials_after:,} trials on these bars")
+        if status.status == "paused" and status.error is not None and status.error.message not in said:
+            said.append(status.error.message)  # once, above the bar: it has lost its cluster, and waits to be resumed
+            bar.write(f"paused: {status.error.message}")
         bar.set_postfix_str(", ".join(told), refresh=False)
         bar.update(status.done - bar.n)
         bar.refresh()

@@ -6,11 +6,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backtestr.core.instants import Instant, as_iso
-from backtestr.core.request_encoding import with_times_as_text
 from backtestr.io.io_thread import IoThread
 from backtestr_protocol.errors import BacktestrError
-from backtestr_protocol.messages import BacktestConfig, BacktestState, TickPrice
+from backtestr_protocol.messages import BacktestState
 from backtestr_protocol.sweep_messages import (
     Direction,
     ListSweeps,
@@ -23,7 +21,7 @@ from backtestr_protocol.sweep_messages import (
     SweepStatus,
 )
 
-from .arguments import as_symbols, wire_options
+from .arguments import config_of
 from .python_names import in_python
 from .requester import BULK_TIMEOUT, Requester
 from .sweep import Sweep, start_sweep
@@ -48,34 +46,43 @@ class SweepRequests:
         method: SweepMethod = "grid",
         trials: int | None = None,
         seed: int = 0,
+        batch_size: int | None = None,
         metrics: Sequence[str] | None = None,
         sweep_id: str | None = None,
         block_size: int | None = None,
+        scheduler: str | None = None,
         **config: Any,
     ) -> Sweep:
         """Start a sweep: a backtest for each combination of the parameters in `space`. Returns once it is accepted.
 
-        A value of `space` is a `range`, a list of values, one value, or `{"low": …, "high": …, "step": …}` with both
-        ends included. `where` is a constraint such as `"fast < slow"`. `method="random"` runs so many `trials`, which
-        `seed` selects. `objective` is the metric that is best in the direction `"maximize"` or `"minimize"`. `metrics`
-        are the figures of each row: all usual ones if None, every one for `["all"]`. All else is as for `backtest`:
-        `start`, `end`, `price`, `capital`, `commission`, `slippage`, `parameters` that are not swept, `warmup` and the
-        engine's options. The same `sweep_id` with the same arguments again gives the same sweep.
+        A value of `space` is a `range`, a list of values, one value, `{"low": …, "high": …, "step": …}` with both ends
+        included, or `{"low": …, "high": …, "distribution": …}` with `"uniform"` or `"log_uniform"`. `where` is a
+        constraint such as `"fast < slow"`. `method="grid"` runs every combination, and all others so many `trials`:
+        `"random"` those that `seed` selects, and `"tpe"` and `"cmaes"` those that they propose from the rows of earlier
+        ones, `batch_size` of them at a time. `objective` is the metric that is best in the direction
+        `"maximize"` or `"minimize"`. `metrics` are the figures of each row: all usual ones if None, every one for
+        `["all"]`. `scheduler` is the address of a Dask cluster that computes it, such as `"tcp://10.0.0.5:8786"`; that
+        of the broker's configuration if None, and none for `""`. All else is as for `backtest`: `start`, `end`,
+        `price`, `capital`, `commission`, `slippage`, `parameters` that are not swept, `warmup` and the engine's
+        options. The same `sweep_id` with the same arguments again gives the same sweep.
         Raises what `backtest` raises, `ValidationError` for a metric or parameter that does not exist, and
-        `InvalidConfiguration` for an empty space, a constraint that leaves nothing, and too many combinations.
+        `InvalidConfiguration` for an empty space, a constraint that leaves nothing, too many combinations, and a method
+        whose packages the broker lacks.
         """
         request = StartSweep(
             sweep_id=sweep_id or str(uuid.uuid4()),
-            config=_config(algorithm, symbol, timeframe, **config),
+            config=config_of(algorithm, symbol, timeframe, **config),
             space={name: as_axis(name, values) for name, values in space.items()},
             where=where,
             method=method,
             trials=trials,
             seed=seed,
+            batch_size=batch_size,
             objective=objective,
             direction=direction,
             metrics=None if metrics is None else list(metrics),
             block_size=block_size,
+            scheduler=scheduler,
         )
         return start_sweep(self._ask, self._io_thread, request)
 
@@ -89,6 +96,8 @@ class SweepRequests:
         where: str | None = None,
         method: SweepMethod = "grid",
         trials: int | None = None,
+        batch_size: int | None = None,
+        scheduler: str | None = None,
         **config: Any,
     ) -> SweepAccepted:
         """Check a sweep without starting it: how many combinations it has, and how long they are expected to take.
@@ -96,11 +105,13 @@ class SweepRequests:
         The arguments mean what they mean for `sweep`, and the errors are the same.
         """
         request = StartSweep(
-            config=_config(algorithm, symbol, timeframe, **config),
+            config=config_of(algorithm, symbol, timeframe, **config),
             space={name: as_axis(name, values) for name, values in space.items()},
             where=where,
             method=method,
             trials=trials,
+            batch_size=batch_size,
+            scheduler=scheduler,
             dry_run=True,
         )
         try:
@@ -134,37 +145,3 @@ def as_axis(name: str, values: Any) -> Any:
     if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
         return [values]
     return list(values)
-
-
-def _config(
-    algorithm: str,
-    symbol: str | Sequence[str],
-    timeframe: str,
-    *,
-    start: Instant | None = None,
-    end: Instant | None = None,
-    price: TickPrice | None = None,
-    capital: float = 100_000.0,
-    commission: float = 0.0,
-    slippage: float = 0.0,
-    parameters: Mapping[str, Any] | None = None,
-    warmup: int | None = None,
-    **options: Any,
-) -> BacktestConfig:
-    """Return the configuration of each backtest of a sweep, which publishes nothing."""
-    symbols = as_symbols(symbol)
-    return BacktestConfig(
-        algorithm_id=algorithm,
-        symbol=symbols[0],
-        symbols=symbols if len(symbols) > 1 else [],
-        start_date=None if start is None else as_iso(start),
-        end_date=None if end is None else as_iso(end),
-        initial_capital=capital,
-        timeframe=timeframe,
-        price=price,
-        commission=commission,
-        slippage=slippage,
-        parameters=with_times_as_text(parameters or {}),
-        options=wire_options(options),
-        warmup=warmup,
-    )

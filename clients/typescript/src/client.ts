@@ -1,22 +1,15 @@
 /** A client is a connection to a broker with a method for each request. */
 
-import { asMs, asSeconds, checkOptions, withTimesAsText } from "./arguments.js";
+import { asSeconds, checkOptions } from "./arguments.js";
 import { type Clock, systemClock } from "./clock.js";
 import { BULK_SECONDS, Context, type RequestType } from "./context.js";
 import type { Decompress } from "./core/batches.js";
-import { isMap, shown } from "./core/codec.js";
+import { shown } from "./core/codec.js";
 import type { ConnectionState } from "./core/connection-state.js";
 import type { Statistics } from "./core/counters.js";
 import type { Gap } from "./core/effects.js";
 import { ErrorLog } from "./core/error-log.js";
-import {
-  AuthenticationError,
-  BacktestrError,
-  ClosedError,
-  NetworkError,
-  SerializationError,
-  SystemFault,
-} from "./core/errors.js";
+import { BacktestrError, ClosedError, SerializationError, SystemFault } from "./core/errors.js";
 import type { HeartbeatChange, Pulse } from "./core/heartbeat.js";
 import { recovery } from "./core/recovery.js";
 import type { Resolver } from "./core/resolvers.js";
@@ -32,9 +25,9 @@ import type {
   AlgorithmInfo,
   AlgorithmProblem,
   AlgorithmStatus,
-  BacktestConfig,
   BacktestStatus,
   Imported,
+  ListSweeps,
   Metrics,
   PriceReplayStatus,
   PrunedResults,
@@ -43,7 +36,10 @@ import type {
   SeriesFacts,
   SeriesInfo,
   StoredSeries,
+  SweepAccepted,
+  SweepStatus,
   SystemStatus,
+  TrialGroup,
   Welcome,
 } from "./generated/contracts.js";
 import { Heartbeats } from "./heartbeats.js";
@@ -54,29 +50,42 @@ import type {
   ImportOptions,
   MarketDataOptions,
   Price,
+  PruneOptions,
   ReplayOptions,
   SubscribeOptions,
+  SweepOptions,
   Tested,
   TickPrice,
   Timed,
+  TrialsOptions,
 } from "./options.js";
 import { type PriceReplay, type ReplayState, startReplay } from "./replay.js";
 import {
   BACKTESTING,
   checkClientOptions,
+  checkShared,
+  configFields,
   declaredName,
   IMPORTING,
+  PRUNING,
+  pruneFields,
   REPLAYING,
   range,
+  SWEEPING,
   TESTED,
   tableOf,
   testedFields,
+  timedPrices,
+  trialFields,
 } from "./request-fields.js";
 import { ALL_TABLES, fetchResults, fetchTables, type Results, type Table, type TableName } from "./results.js";
-import { type BacktestState, Run, STREAMS, startBacktest } from "./run.js";
+import { type BacktestState, Run, STREAMS, startRun } from "./run.js";
 import { SharedState } from "./state.js";
 import { fetchMissed, Subscription } from "./subscription.js";
+import { Sweep, startSweep } from "./sweep.js";
+import { sweepFields } from "./sweep-fields.js";
 import { Turns } from "./turns.js";
+import { welcomed } from "./welcomed.js";
 
 /**
  * A connection to a broker; `close` it, or use `await using`.
@@ -171,25 +180,8 @@ export class Client {
    * `AuthenticationError` if it does not take this client's key.
    */
   async opened(options: Timed = {}): Promise<Welcome> {
-    const origin = new Error("opened");
     const seconds = asSeconds(options.timeoutMs ?? 5_000, "timeoutMs");
-    let cancel = (): void => undefined;
-    const late = new Promise<null>((resolve) => {
-      cancel = this.#clock.after(seconds, () => resolve(null));
-    });
-    try {
-      const welcome = await Promise.race([this.#driver.welcomed(), late]);
-      if (welcome !== null) return welcome;
-      const { keyRefusal, lastReason } = this.#driver;
-      if (keyRefusal !== null) {
-        throw new AuthenticationError(`the broker does not take this client's key: ${keyRefusal.message}`);
-      }
-      throw new NetworkError(`no broker answered within ${seconds} s${lastReason === null ? "" : `: ${lastReason}`}`);
-    } catch (error) {
-      throw error instanceof BacktestrError ? error.at(origin) : error;
-    } finally {
-      cancel();
-    }
+    return welcomed(this.#driver, this.#clock, seconds);
   }
 
   /** Ends the session. Backtests continue; what still waits raises a `ClosedError`. Nothing keeps the process alive. */
@@ -388,12 +380,7 @@ export class Client {
    * `ValidationError` names the first wrong one in `details.path`.
    */
   async publishPrices(prices: readonly Price[]): Promise<number> {
-    if (!Array.isArray(prices)) throw new TypeError(`prices: expected a list; ${shown(prices)} came`);
-    const timed = prices.map((price: Price, index) => {
-      if (!isMap(price)) throw new TypeError(`prices[${index}]: expected a price; ${shown(price)} came`);
-      return { ...price, timestamp: asMs(price.timestamp, `prices[${index}].timestamp`) };
-    });
-    const answer = await this.#context.answer("PublishPrices", { prices: timed });
+    const answer = await this.#context.answer("PublishPrices", { prices: timedPrices(prices) });
     return answer.published;
   }
 
@@ -402,15 +389,8 @@ export class Client {
   /** Starts a backtest, and resolves with its handle as soon as the broker has accepted it. */
   async backtest(options: BacktestOptions): Promise<Run> {
     checkOptions(options, BACKTESTING, "backtest");
-    const config: BacktestConfig & { readonly backtestId: string } = {
-      ...testedFields(options),
-      backtestId: options.backtestId ?? this.#clock.newId(),
-      initialCapital: options.capital ?? 100_000,
-      commission: options.commission ?? 0,
-      slippage: options.slippage ?? 0,
-      options: withTimesAsText(options.options ?? {}, "options") as { readonly [name: string]: unknown },
-    };
-    return startBacktest(this.#context, config, options.watch ?? STREAMS);
+    const config = { ...configFields(options), backtestId: options.backtestId ?? this.#clock.newId() };
+    return startRun(this.#context, "StartBacktest", config, options.watch ?? STREAMS);
   }
 
   /** Returns the handle of a backtest that was started elsewhere or before. Raises `NotFound`. */
@@ -448,6 +428,45 @@ export class Client {
     return answer.metrics ?? null;
   }
 
+  // --- sweeps --------------------------------------------------------------------------------------------------------
+
+  /**
+   * Starts a sweep: a backtest for each combination of the values in `space`. Resolves with its handle once it is accepted,
+   * which `sweep.accepted` describes. Raises what `backtest` raises, and `InvalidConfiguration` for an empty space, a
+   * constraint that leaves nothing, and too many combinations.
+   */
+  async sweep(options: SweepOptions): Promise<Sweep> {
+    checkOptions(options, SWEEPING, "sweep");
+    const request = { ...sweepFields(options), sweepId: options.sweepId ?? this.#clock.newId() };
+    return startSweep(this.#context, request, this.#bulkSeconds(options));
+  }
+
+  /** Checks a sweep without starting it: how many combinations it has, and how long they are expected to take. */
+  async countSweep(options: SweepOptions): Promise<SweepAccepted> {
+    checkOptions(options, SWEEPING, "countSweep");
+    return this.#context.answer("StartSweep", { ...sweepFields(options), dryRun: true }, this.#bulkSeconds(options));
+  }
+
+  /** Returns the handle of a sweep that was started elsewhere or before. Raises `NotFound`. */
+  async findSweep(sweepId: string): Promise<Sweep> {
+    const sweep = new Sweep(this.#context, sweepId, null);
+    await sweep.status();
+    return sweep;
+  }
+
+  /** Lists the sweeps that the broker knows, the latest first. */
+  async listSweeps(options: ListSweeps = {}): Promise<readonly SweepStatus[]> {
+    checkOptions(options, ["status", "limit"], "listSweeps");
+    const list = await this.#context.answer("ListSweeps", { ...options });
+    return list.sweeps;
+  }
+
+  /** Lists how many combinations of each algorithm were ever run on the same bars, those that were run last first. */
+  async trials(options: TrialsOptions = {}): Promise<readonly TrialGroup[]> {
+    const list = await this.#context.answer("GetTrials", trialFields(options));
+    return list.groups;
+  }
+
   // --- stored results ------------------------------------------------------------------------------------------------
 
   /** Lists the stored results with their sizes on disk in bytes, the latest first. */
@@ -469,21 +488,9 @@ export class Client {
   }
 
   /** Deletes the results that are too old, too many or too large, the oldest first; with `dryRun` only names them. */
-  async pruneResults(
-    options: Timed & {
-      readonly dryRun?: boolean;
-      readonly maxAgeDays?: number;
-      readonly maxCount?: number;
-      readonly maxBytes?: number;
-      readonly keepNewest?: number;
-    } = {},
-  ): Promise<PrunedResults> {
-    const known = ["dryRun", "maxAgeDays", "maxCount", "maxBytes", "keepNewest", "timeoutMs"];
-    checkOptions(options, known, "pruneResults");
-    const { dryRun, maxAgeDays, maxCount, maxBytes, keepNewest } = options;
-    const maxAgeMs = maxAgeDays === undefined ? undefined : Math.max(1, Math.round(maxAgeDays * DAY_MS));
-    const request = { dryRun, maxAgeMs, maxCount, maxBytes, keepNewest };
-    return this.#context.answer("PruneResults", request, this.#bulkSeconds(options));
+  async pruneResults(options: PruneOptions = {}): Promise<PrunedResults> {
+    checkOptions(options, PRUNING, "pruneResults");
+    return this.#context.answer("PruneResults", pruneFields(options), this.#bulkSeconds(options));
   }
 
   // --- shared state --------------------------------------------------------------------------------------------------
@@ -496,15 +503,7 @@ export class Client {
     prefix: string,
     options: { readonly resolvers?: { readonly [prefix: string]: Resolver } } = {},
   ): SharedState {
-    checkOptions(options, ["resolvers"], "sharedState");
-    if (typeof prefix !== "string" || (prefix !== "" && !prefix.endsWith("."))) {
-      throw new TypeError(`prefix: expected a text that ends with a dot, or is empty; ${shown(prefix)} came`);
-    }
-    for (const [name, resolver] of Object.entries(options.resolvers ?? {})) {
-      if (typeof resolver !== "function") {
-        throw new TypeError(`resolvers.${name}: expected a function; ${shown(resolver)} came`);
-      }
-    }
+    checkShared(prefix, options);
     return new SharedState(this.#context, prefix, options.resolvers ?? {});
   }
 
@@ -591,8 +590,6 @@ export async function createClient(transport: Transport, options: ClientOptions 
     throw error;
   }
 }
-
-const DAY_MS = 86_400_000;
 
 const refuseCompressed: Decompress = (form) => {
   throw new SerializationError(`a batch in ${form} came, and this client was made without decompression`);

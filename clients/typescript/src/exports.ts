@@ -43,4 +43,5 @@ export { Results, type TableName } from "./results.js";
 export { type BacktestState, Run, type Stream, type Waiting } from "./run.js";
 export { type MakeValue, SharedState, type StateCallback, type StateChange } from "./state.js";
 export { type Extent, type Received, Subscription } from "./subscription.js";
+export { Sweep, type SweepState, type SweepUpdate } from "./sweep.js";
 export { type ColumnType, type ColumnValues, type Table, TextColumn } from "./tables/index.js";

@@ -5,7 +5,7 @@ import type { Clock } from "./clock.js";
 import type { Decompress } from "./core/batches.js";
 import type { Recovery } from "./core/recovery.js";
 import type { Filters } from "./core/update-filter.js";
-import type { IndicatorConfig } from "./generated/contracts.js";
+import type { IndicatorConfig, StartSweep } from "./generated/contracts.js";
 import type { Stream } from "./run.js";
 
 /** The time that a request may take, in milliseconds; every attempt of it together. */
@@ -73,6 +73,84 @@ export interface BacktestOptions extends Tested {
   readonly backtestId?: string | undefined;
   /** The streams to receive from their first message; all by default. */
   readonly watch?: readonly Stream[] | undefined;
+}
+
+/** A value of a parameter. */
+export type ParameterValue = number | string | boolean;
+
+/**
+ * The values of a swept parameter: one, several, those from `low` up to `high` by `step`, both ends included, or many
+ * between them, evenly (`uniform`) or evenly in their logarithm.
+ */
+export type SweptValues =
+  | ParameterValue
+  | Iterable<ParameterValue>
+  | { readonly low: number; readonly high: number; readonly step: number }
+  | { readonly low: number; readonly high: number; readonly distribution: "uniform" | "log_uniform" };
+
+/**
+ * A sweep to run: a backtest for each combination of the values in `space`. All else is as for a backtest; `parameters` are
+ * those that are not swept.
+ */
+export interface SweepOptions extends Omit<BacktestOptions, "backtestId" | "watch">, Timed {
+  /** The values of each swept parameter; the last one varies first. */
+  readonly space: { readonly [parameter: string]: SweptValues };
+  /** A constraint on parameters, such as `fast < slow`. */
+  readonly where?: string | undefined;
+  /** The metric by which a row is the best; `sharpe_ratio` by default. */
+  readonly objective?: string | undefined;
+  readonly direction?: "maximize" | "minimize" | undefined;
+  /** Every combination (`grid`, the default), or so many `trials`, which `tpe` and `cmaes` choose by the rows so far. */
+  readonly method?: StartSweep["method"];
+  /** The combinations that all methods but `grid` run, each once. */
+  readonly trials?: number | undefined;
+  /** It selects the combinations: the same ones for the same number. */
+  readonly seed?: number | undefined;
+  /** The trials that `tpe` and `cmaes` choose at a time. */
+  readonly batchSize?: number | undefined;
+  /** The figures of each row: the usual ones by default, every one for `["all"]`. */
+  readonly metrics?: readonly string[] | undefined;
+  /** An id of one's own; by default a new one. The same id with the same options gives the same sweep. */
+  readonly sweepId?: string | undefined;
+  /** The combinations that a worker takes at a time; by default as many as it does in about 250 ms. */
+  readonly blockSize?: number | undefined;
+  /** The address of a Dask scheduler (`tcp://10.0.0.5:8786`), or an empty text for the broker's own workers. */
+  readonly scheduler?: string | undefined;
+}
+
+/** The rows of a sweep that are wanted. */
+export interface RowsOptions extends Timed {
+  /** An expression on columns, such as `sharpe_ratio > 1 and total_trades >= 20`. */
+  readonly where?: string | undefined;
+  /** The column that they are sorted by; by default they are in the order of their cells. */
+  readonly sort?: string | undefined;
+  readonly descending?: boolean | undefined;
+  /** The most rows; all by default. */
+  readonly limit?: number | undefined;
+  /** The columns beside `cell`; all by default. */
+  readonly columns?: readonly string[] | undefined;
+}
+
+/** The trials that are counted: those to which every field that is given applies. */
+export interface TrialsOptions {
+  /** An algorithm's name, or an id, of which the name counts. */
+  readonly algorithm?: string | undefined;
+  /** A symbol that is among those of the trials. */
+  readonly symbol?: string | undefined;
+  readonly timeframe?: string | undefined;
+  /** The id of one group, as results and sweeps name it. */
+  readonly group?: string | undefined;
+  readonly limit?: number | undefined;
+}
+
+/** The results that are deleted because they are too old, too many or too large. */
+export interface PruneOptions extends Timed {
+  /** Name them, and delete none. */
+  readonly dryRun?: boolean | undefined;
+  readonly maxAgeDays?: number | undefined;
+  readonly maxCount?: number | undefined;
+  readonly maxBytes?: number | undefined;
+  readonly keepNewest?: number | undefined;
 }
 
 /** The bars or ticks that are wanted. */

@@ -16,6 +16,7 @@ export { webSocketTransport } from "./transports/websocket.js";
 export { RemoteClient, type RemoteResults } from "./worker/remote.js";
 export { RemoteState } from "./worker/remote-state.js";
 export { RemoteStream } from "./worker/remote-stream.js";
+export { RemoteSweep } from "./worker/remote-sweep.js";
 export { type ServeOptions, serveClient } from "./worker/serve.js";
 
 /**

@@ -28,6 +28,8 @@ export class Results {
   readonly tables: { readonly [name: string]: Table };
   /** The number of bars before the first one that the algorithm saw; of several symbols, the fewest. */
   readonly warmupBars: number;
+  /** The group of trials that the backtest counts in: see `Client.trials`. Null for results of earlier versions. */
+  readonly trialGroup: string | null;
 
   /** Called by the client: see `Client.results` and `Run.result`. */
   constructor(answer: BacktestResults, tables: { readonly [name: string]: Table }) {
@@ -37,6 +39,7 @@ export class Results {
     this.metrics = answer.metrics ?? null;
     this.tables = tables;
     this.warmupBars = answer.warmupBars ?? 0;
+    this.trialGroup = answer.trialGroup ?? null;
   }
 
   /** The sentences that a reader of the figures must know, such as that orders were rejected, and why. */

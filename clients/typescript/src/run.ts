@@ -10,15 +10,17 @@ import { checkRequest } from "./core/request-check.js";
 import type { Update } from "./core/updates.js";
 import type {
   BacktestAccepted,
-  BacktestConfig,
   BacktestProgress,
   BacktestStatus,
   OrderUpdate,
   PositionUpdate,
+  Requests,
+  TrialGroup,
 } from "./generated/contracts.js";
 import { late } from "./lateness.js";
 import { ALL_TABLES, fetchResults, type Results, type TableName } from "./results.js";
 import { Subscription } from "./subscription.js";
+import { trialsOf } from "./trials.js";
 
 /** A stream of a backtest. */
 export type Stream = "progress" | "orders" | "positions";
@@ -174,6 +176,12 @@ export class Run {
     }
   }
 
+  /** Returns how many combinations of its algorithm were ever run on its bars; null before it has results. */
+  async trials(): Promise<TrialGroup | null> {
+    const { trialGroup } = await this.#context.answer("GetBacktestResults", { backtestId: this.id, tables: [] });
+    return trialsOf(this.#context, trialGroup);
+  }
+
   /** Deletes the backtest with its results, and returns the bytes that this freed. */
   async delete(): Promise<number> {
     const deleted = await this.#context.answer("DeleteBacktest", { backtestId: this.id }, BULK_SECONDS);
@@ -239,10 +247,11 @@ export class Run {
   }
 }
 
-/** Has the broker start a backtest, whose configuration has an id, and receives its streams. */
-export async function startBacktest(
+/** Has the broker start a backtest by a request that has its id, and receives its streams. */
+export async function startRun<Type extends "StartBacktest" | "GetSweepRun">(
   context: Context,
-  config: BacktestConfig & { readonly backtestId: string },
+  requestType: Type,
+  request: Requests[Type]["data"] & { readonly backtestId: string },
   watch: readonly Stream[],
 ): Promise<Run> {
   if (!Array.isArray(watch)) throw new TypeError(`watch: expected a list of streams; ${shown(watch)} came`);
@@ -251,12 +260,12 @@ export async function startBacktest(
       throw new TypeError(`watch: ${shown(stream)} is no stream${didYouMean(String(stream), STREAMS)}`);
     }
   }
-  checkRequest("StartBacktest", config);
+  checkRequest(requestType, request);
   // The subscriptions come before the start, so that they receive every message of the streams.
-  const run = new Run(context, config.backtestId, true, watch);
+  const run = new Run(context, request.backtestId, true, watch);
   try {
-    await context.ask("StartBacktest", config);
-    context.driver.started(config.backtestId);
+    await context.ask(requestType, request);
+    context.driver.started(request.backtestId);
     return run;
   } catch (error) {
     run.abandon();

@@ -21,6 +21,7 @@ export type { Port } from "./transports/port.js";
 export { RemoteClient, type RemoteResults } from "./worker/remote.js";
 export { RemoteState } from "./worker/remote-state.js";
 export { RemoteStream } from "./worker/remote-stream.js";
+export { RemoteSweep } from "./worker/remote-sweep.js";
 export type { ServeOptions } from "./worker/serve.js";
 
 /**

@@ -96,6 +96,7 @@ class _Stored(msgspec.Struct, frozen=True, rename="camel"):
     checksums: dict[str, int] = {}
     warmup_bars: int = 0
     parts: dict[str, Part] = {}
+    trial_group: str | None = None
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -288,6 +289,7 @@ def _answer(stored: _Stored, tables: list[TableRef]) -> BacktestResults:
         metrics=stored.metrics,
         tables=tables,
         warmup_bars=stored.warmup_bars,
+        trial_group=stored.trial_group,
     )
 
 
@@ -347,6 +349,7 @@ class Storing:
         config: BacktestConfig | dict[str, Any],
         metrics: Metrics,
         streams: bytes | None = None,
+        trial_group: str | None = None,
     ) -> BacktestResults:
         """Store the rest. When this returns all is on disk, in place of an earlier result. Raises `OSError`.
 
@@ -366,6 +369,7 @@ class Storing:
             drawdown_from=result.drawdown_from,
             warmup_bars=result.warmup_bars,
             parts=writer.parts(),
+            trial_group=trial_group,
         )
         text = msgspec.json.encode(stored)
         with open(partial / "result.json", "xb", opener=private_opener) as file:

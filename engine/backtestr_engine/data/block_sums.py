@@ -19,11 +19,18 @@ _BLOCK = 8 * _WORDS
 
 def checksum(content: bytes | memoryview, before: int = 0) -> int:
     """Return a checksum of 32 bits that continues `before`, that of what comes before the content."""
+    sums, rest = summed(content)
+    return zlib.crc32(rest, zlib.crc32(sums, before))
+
+
+def summed(content: bytes | memoryview) -> tuple[bytes, memoryview]:
+    """Return the sums of all whole blocks, and what is behind them: what is hashed in place of the content."""
     whole = len(content) // _BLOCK * _BLOCK
+    sums = b""
     if whole:
         words = np.frombuffer(content, dtype=np.uint64, count=whole // 8).reshape(-1, _WORDS)
-        before = zlib.crc32(np.einsum("ij,j->i", words, _weights()).tobytes(), before)
-    return zlib.crc32(memoryview(content)[whole:], before)
+        sums = np.einsum("ij,j->i", words, _weights()).tobytes()
+    return sums, memoryview(content)[whole:]
 
 
 @cache

@@ -68,6 +68,11 @@ class Catalog:
         self._read_apart = read_apart
 
     @property
+    def root(self) -> Path:
+        """The folder that the series are in."""
+        return self._root
+
+    @property
     def cache_status(self) -> CacheStatus:
         """The counters of the bars that are kept in memory."""
         return self._cache.status

@@ -9,6 +9,7 @@ it is in.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import cache
 
@@ -105,10 +106,11 @@ class SweepWork:
         self._panel = panel
         self._seen = panel if seen is None else seen
         self._conventions = plan.options.conventions
-        self._constraints = plan.space.constraints()
+        self.constraints = plan.space.constraints()
         asked = set(plan.metrics)
         self._with_tails, self._with_excursions = (bool(asked & set(group)) for group in (OF_TAILS, OF_EXCURSIONS))
         self._seen_with = cache(self._cut)
+        self._latest: tuple[Integers, Integers] | None = None  # cells, and the bars that they want
         if plan.path.name != "single_runs":
             self._set_up(with_market=bool(asked & set(OF_MARKET)))
 
@@ -166,6 +168,28 @@ class SweepWork:
             return 0
         return wanted_warm_up(self.plan.config, self._algorithm, values) or 0
 
+    def warm_up_bars(self, found: Combinations) -> list[Integers]:
+        """Return the bars of warm-up that each combination is given, one array for each symbol."""
+        wanted = self._wanted(found)
+        pairs = zip(self._seen.series, self._panel.series, strict=True)
+        return [np.minimum(wanted, len(longer) - len(bars)) for longer, bars in pairs]
+
+    def _wanted(self, found: Combinations) -> Integers:
+        """Return the bars of warm-up that each combination wants; of one whose declaration fails, 0."""
+        declared, given = self._algorithm.warmup, self.plan.config.warmup
+        if self._seen is self._panel or given is not None:
+            return np.full(len(found), given or 0)
+        if isinstance(declared, str) and declared in found.columns and found.columns[declared].dtype.kind == "i":
+            return np.maximum(found.columns[declared], 0)
+        if self._latest is not None and np.array_equal(self._latest[0], found.cells):
+            return self._latest[1]
+        wanted = np.zeros(len(found), dtype=np.int64)
+        for row in range(len(found)):
+            with contextlib.suppress(BacktestrError):
+                wanted[row] = self._warm_up({**self.plan.space.fixed, **found.at(row)})
+        self._latest = found.cells, wanted
+        return wanted
+
     # --- the three paths ---
 
     def _fused(self, found: Combinations, rows: FigureRows) -> dict[int, str]:
@@ -173,10 +197,7 @@ class SweepWork:
         columns = [
             found.columns[one] if one in found.columns else np.full(len(found), fixed[one]) for one in PARAMETERS[name]
         ]
-        warm_up = np.full(len(found), min(self.plan.config.warmup or 0, self._earlier))
-        if self.plan.config.warmup is None and self._earlier:
-            wanted = (self._warm_up({**fixed, **found.at(row)}) for row in range(len(found)))
-            warm_up[:] = [min(one, self._earlier) for one in wanted]
+        [warm_up] = self.warm_up_bars(found)
         setting, lines = self._setting, self._lines
         for first, pairs in lines.parts(np.stack(columns, axis=1), warm_up):
             for at in range(0, len(pairs), self._together):
@@ -288,7 +309,7 @@ def run_block(work: SweepWork, first: int, count: int) -> Block:
     A combination whose algorithm fails is a row with the reason; all others are computed.
     """
     plan = work.plan
-    found = plan.space.combinations(first, count, work._constraints)
+    found = plan.space.combinations(first, count, work.constraints)
     rows = new_rows(len(found))
     failures = work.evaluate(found, rows)
     failed = list(failures)

@@ -33,6 +33,9 @@ Those of the market need a second pass, those of the tails a search in all retur
 
 ALL_METRICS = tuple(one.name for one in METRICS)
 
+COLUMNS = ("cell", "trial", "return_sums", "square_sums", "failure")
+"""The columns of rows beside the swept parameters and the metrics."""
+
 CROSSES = ("sma_cross", "ema_cross")
 CHANNELS = ("donchian_breakout",)
 
@@ -77,6 +80,13 @@ def plan_sweep(
     run, and what `space_of` does. Whether constraints leave anything, `Space.count` says.
     """
     own = space_of(algorithm, space, config.parameters, where)
+    for name in own.axes:
+        if name in (*COLUMNS, *ALL_METRICS):
+            raise ValidationError(
+                f"{name} of {algorithm.name} cannot be swept, since rows have another column of that name: rename the "
+                "parameter in the algorithm",
+                path=f"$.space.{name}",
+            )
     options = resolve_options(config.options, conventions)
     check_money(config)
     symbols = len(config.symbols) or 1

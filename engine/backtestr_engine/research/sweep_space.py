@@ -10,7 +10,8 @@ Constraints, and the relations that the algorithm requires, leave out cells. Wha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,7 +19,7 @@ import numpy as np
 
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.algorithms.parameters import Bool, Int, Parameter, Value, check_values
-from backtestr_engine.data.arrays import AnyArray, Booleans, Integers
+from backtestr_engine.data.arrays import AnyArray, Booleans, Floats, Integers
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError, did_you_mean, quoted
 
 from .constraint import Constraint
@@ -28,6 +29,17 @@ MAX_CELLS = 10**15
 
 COUNTED_EXACTLY = 4_000_000
 """The most cells of the parameters in constraints that are counted one by one, in some 0.1 s; of more, a sample is."""
+
+DISTRIBUTIONS = ("uniform", "log_uniform")
+
+POINTS = (4_001, 2_001, 1_001, 501, 201, 101, 51, 21)
+"""The values of a number that has a distribution: the most with which the space has no more than `MAX_CELLS`.
+
+With one more than a round number, 0 to 1 are 0, 0.00025, 0.0005 and so on.
+"""
+
+WHOLE_GROWTH = 1.02
+"""The ratio of a whole number to the one before it where `log_uniform` says so, if they are not neighbours."""
 
 _SAMPLED = 200_000
 _TOGETHER = 1 << 17
@@ -64,7 +76,39 @@ class Steps(msgspec.Struct, frozen=True, tag="steps"):
         return values if values.dtype == np.int64 else np.round(values, 12)
 
 
-Axis: TypeAlias = Values | Steps
+class Points(msgspec.Struct, frozen=True, tag="points"):
+    """`count` values from `low` to `high`, both included, that lie evenly, or evenly in their logarithm.
+
+    They are rounded to twelve digits, so that they are the same on every machine.
+    """
+
+    low: float
+    high: float
+    log: bool
+    count: int = POINTS[0]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def at(self, places: Integers) -> AnyArray:
+        """Return the values at `places`, counted from 0."""
+        found: AnyArray = _points(self.low, self.high, self.log, self.count)[places]
+        return found
+
+
+@lru_cache(maxsize=64)
+def _points(low: float, high: float, log: bool, count: int) -> Floats:
+    parts = [place / (count - 1) for place in range(1, count - 1)]
+    if log:
+        between = [low * math.exp(math.log(high / low) * part) for part in parts]
+    else:
+        between = [low + (high - low) * part for part in parts]
+    found = np.array([low, *(float(f"{value:.12g}") for value in between), high])
+    found.setflags(write=False)
+    return found
+
+
+Axis: TypeAlias = Values | Steps | Points
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,9 +175,26 @@ class Space(msgspec.Struct, frozen=True):
         """
         if first < 0 or count < 0:
             raise IndexError(f"a block begins at a cell and has a number of them, not {first} and {count}")
-        cells = np.arange(first, max(first, min(first + count, self.cells)), dtype=np.int64)
-        kept = cells[self._admissible(cells, self.constraints() if constraints is None else constraints)]
+        return self.at(np.arange(first, max(first, min(first + count, self.cells)), dtype=np.int64), constraints)
+
+    def at(self, cells: Integers, constraints: Sequence[Constraint] | None = None) -> Combinations:
+        """Return the admissible combinations among `cells`, in their order, which the space must have.
+
+        `constraints` are those of the space, where they are parsed already.
+        """
+        kept = cells[self.admissible(cells, constraints)]
         return Combinations(kept, self._columns(kept, self.axes))
+
+    def admissible(self, cells: Integers, constraints: Sequence[Constraint] | None = None) -> Booleans:
+        """Return which of `cells` the constraints admit; `constraints` are as for `at`."""
+        kept = np.ones(len(cells), dtype=np.bool_)
+        constraints = self.constraints() if constraints is None else constraints
+        named = {name for constraint in constraints for name in constraint.names}
+        columns = self._columns(cells, [name for name in self.axes if name in named])
+        columns |= {name: np.full(len(cells), value) for name, value in self.fixed.items() if name in named}
+        for constraint in constraints:
+            kept &= constraint.holds(columns)
+        return kept
 
     def count(self) -> Count:
         """Count the cells, and the admissible ones by the parameters that constraints name.
@@ -146,23 +207,14 @@ class Space(msgspec.Struct, frozen=True):
         part = Space(named, self.fixed, self.where)
         if counted <= COUNTED_EXACTLY:
             admissible = sum(
-                int(np.count_nonzero(part._admissible(np.arange(at, min(at + _TOGETHER, counted)), constraints)))
+                int(np.count_nonzero(part.admissible(np.arange(at, min(at + _TOGETHER, counted)), constraints)))
                 for at in range(0, counted, _TOGETHER)
             ) * (cells // counted)
             if not admissible:
                 raise self._nothing_left(part, counted, constraints)
             return Count(cells=cells, admissible=admissible, exact=True)
-        found = int(np.count_nonzero(part._admissible(_spread(counted), constraints)))
+        found = int(np.count_nonzero(part.admissible(_spread(counted), constraints)))
         return Count(cells=cells, admissible=round(cells * (found / _SAMPLED)), exact=False, sampled=_SAMPLED)
-
-    def _admissible(self, cells: Integers, constraints: Sequence[Constraint]) -> Booleans:
-        kept = np.ones(len(cells), dtype=np.bool_)
-        named = {name for constraint in constraints for name in constraint.names}
-        columns = self._columns(cells, [name for name in self.axes if name in named])
-        columns |= {name: np.full(len(cells), value) for name, value in self.fixed.items() if name in named}
-        for constraint in constraints:
-            kept &= constraint.holds(columns)
-        return kept
 
     def _columns(self, cells: Integers, names: Iterable[str]) -> dict[str, AnyArray]:
         wanted, columns, stride = set(names), {}, self.cells
@@ -177,7 +229,7 @@ class Space(msgspec.Struct, frozen=True):
             one
             for one in constraints
             if not any(
-                part._admissible(np.arange(at, min(at + _TOGETHER, counted)), [one]).any()
+                part.admissible(np.arange(at, min(at + _TOGETHER, counted)), [one]).any()
                 for at in range(0, counted, _TOGETHER)
             )
         ]
@@ -201,9 +253,10 @@ def space_of(
 ) -> Space:
     """Return the space of an algorithm's parameters that `given` names, checked against their types and bounds.
 
-    A value of `given` is a `range`, a sequence of values, one value, or `{"low": …, "high": …, "step": …}`, both ends
-    included. `fixed` are values of other parameters; all others have their defaults. `where` is a constraint, to which
-    the relations are added that the algorithm requires. Raises `ValidationError` and `InvalidConfiguration`.
+    A value of `given` is a `range`, a sequence of values, one value, `{"low": …, "high": …, "step": …}`, both ends
+    included, or `{"low": …, "high": …, "distribution": …}` with one of `DISTRIBUTIONS`. `fixed` are values of other
+    parameters; all others have their defaults. `where` is a constraint, to which the relations are added that the
+    algorithm requires. Raises `ValidationError` and `InvalidConfiguration`.
     """
     if not given:
         raise InvalidConfiguration(
@@ -226,7 +279,7 @@ def space_of(
             f"{twice[0]} is both swept and fixed: name it in the space, or among the parameters",
             paths=[f"$.space.{twice[0]}", f"$.parameters.{twice[0]}"],
         )
-    axes = {name: _axis(algorithm, name, values) for name, values in given.items()}
+    axes = _fitted({name: _axis(algorithm, name, values) for name, values in given.items()})
     values = check_values(algorithm.name, algorithm.parameters, fixed or {})
     others = {name: value for name, value in values.items() if name not in axes}
     space = Space(axes, others, (*(() if where is None else (where,)), *map(str, algorithm.requirements)))
@@ -250,6 +303,8 @@ def _axis(algorithm: Algorithm, name: str, given: Any) -> Axis:
         except ValidationError as error:
             raise ValidationError(error.message, **{**(error.details or {}), "path": path}) from None
 
+    if isinstance(given, Mapping) and "distribution" in given:
+        return _distributed(f"{name} of {algorithm.name}", parameter, given, checked, path)
     steps = _steps(given, path)
     if steps is not None:
         if isinstance(parameter, Bool):
@@ -284,7 +339,8 @@ def _steps(given: Any, path: str) -> Steps | None:
     numbers: list[Any] = [given.get(key) for key in ("low", "high", "step")]
     if set(given) != {"low", "high", "step"} or not all(_is_number(number) for number in numbers):
         raise ValidationError(
-            f"a range is {{'low': …, 'high': …, 'step': …}}, finite numbers, both ends included, not {quoted(given)}",
+            f"a range is {{'low': …, 'high': …, 'step': …}}, finite numbers, both ends included, or has 'distribution' "
+            f"in place of 'step', not {quoted(given)}",
             path=path,
             expected=["low", "high", "step"],
             got=quoted(given),
@@ -298,6 +354,69 @@ def _steps(given: Any, path: str) -> Steps | None:
     if count > MAX_CELLS:
         raise ValidationError(f"a range of {count:,} values is too long; take a larger step", path=path)
     return Steps(low, step, count)
+
+
+def _distributed(
+    which: str, parameter: Parameter, given: Mapping[str, Any], checked: Callable[[Any], Value], path: str
+) -> Axis:
+    """Return the values of a parameter between two numbers, by the distribution that `given` names."""
+    kind, low, high = given["distribution"], given.get("low"), given.get("high")
+    if kind not in DISTRIBUTIONS:
+        raise ValidationError(
+            f"there is no distribution {quoted(kind)}{did_you_mean(str(kind), DISTRIBUTIONS)} "
+            f"({', '.join(DISTRIBUTIONS)})",
+            path=path,
+            expected=list(DISTRIBUTIONS),
+            got=quoted(kind),
+        )
+    if set(given) != {"low", "high", "distribution"} or not (_is_number(low) and _is_number(high)):
+        raise ValidationError(
+            f"a distribution is {{'low': …, 'high': …, 'distribution': {kind!r}}}, finite numbers, not {quoted(given)}",
+            path=path,
+            expected=["low", "high", "distribution"],
+            got=quoted(given),
+        )
+    if isinstance(parameter, Bool):
+        raise ValidationError(f"{which} is true or false, and has no distribution: list its values", path=path)
+    first, last = checked(low), checked(high)
+    assert isinstance(first, int | float)
+    assert isinstance(last, int | float)
+    if first >= last:
+        raise ValidationError(
+            f"a distribution goes from low up to a higher number, not from {low} to {high}", path=path
+        )
+    if kind == "log_uniform" and first <= 0:
+        raise ValidationError(
+            f"log_uniform begins above 0, where numbers have a logarithm, and not at {low}: raise low, or use uniform",
+            path=path,
+        )
+    if isinstance(parameter, Int):
+        least, most = int(first), int(last)
+        return Values(_whole_numbers(least, most)) if kind == "log_uniform" else Steps(least, 1, most - least + 1)
+    return Points(float(first), float(last), kind == "log_uniform")
+
+
+def _whole_numbers(low: int, high: int) -> tuple[int, ...]:
+    """Return whole numbers from `low` to `high`, each one more or 2 % more than the one before."""
+    found = [low]
+    while found[-1] < high:
+        found.append(min(high, max(found[-1] + 1, int(found[-1] * WHOLE_GROWTH))))
+    return tuple(found)
+
+
+def _fitted(axes: dict[str, Axis]) -> dict[str, Axis]:
+    """Return axes whose distributions have as many values as leave the space within its limit."""
+    spread = [name for name, axis in axes.items() if isinstance(axis, Points)]
+    others = math.prod(len(axis) for axis in axes.values() if not isinstance(axis, Points))
+    count = next((one for one in POINTS if others * one ** len(spread) <= MAX_CELLS), POINTS[-1])
+    for name in spread:
+        points = axes[name] = msgspec.structs.replace(axes[name], count=count)
+        if (np.diff(points.at(np.arange(count))) <= 0).any():
+            raise ValidationError(
+                f"the space of {name} is too narrow for a distribution: its ends differ in the last digits alone",
+                path=f"$.space.{name}",
+            )
+    return axes
 
 
 def _is_number(value: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from concurrent.futures import Future
 
 from backtestr_engine.backtest.result_store import ResultStore, Storing
 from backtestr_engine.backtest.run import Run
@@ -32,6 +33,7 @@ class HeldBacktest:
         self.logged = logged
         self.streams = logged.streams
         self.checkpoint = checkpoint
+        self.trial: Future[str] | None = None  # its entry in the ledger of trials
         self.storing: Storing | None = None  # its result, once it is written while bars are simulated
         self._written_ahead = 0  # bars of it
         self.to_check = to_check  # on its own bars: with a pace before it lends its worker, else after the last bar
@@ -83,6 +85,10 @@ class HeldBacktest:
         with contextlib.suppress(OSError):
             self.storing = self.storing or results.begin(self.backtest_id)
             self.storing.so_far(self.run.simulation)
+
+    def trial_group(self) -> str | None:
+        """Return the group of its trial once that is on disk; None without a ledger. Raises `OSError`."""
+        return None if self.trial is None else self.trial.result()
 
     def discard_result(self) -> None:
         """Remove what is written of the result."""

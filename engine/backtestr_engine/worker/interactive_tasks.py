@@ -44,9 +44,12 @@ from .market_data import market_data
 from .price_replays import ReplayBars, read_replay_bars
 from .stored_streams import StoredStreams
 from .sweep_results import delete_answer, results_answer
+from .sweep_spans import SweepSpans
 from .sweep_store import SweepStore
 from .sweep_tasks import SweepTasks
 from .table_files import TableFiles
+from .trial_store import TrialStore
+from .trial_tasks import trials_answer
 from .wanted_results import WantedResults
 
 # The frames of an answer: the Success data, and its attachments.
@@ -74,13 +77,15 @@ class Means(msgspec.Struct, frozen=True):
     """The means of a worker: `read_file` reads files of others for imports, where that may end a process.
 
     `limit` runs the algorithm of an evaluation, which may not come back. `table_files` are those that clients map;
-    without them every table is an attachment. `sweeps` has the rows of sweeps; without it there is no task of a sweep.
+    without them every table is an attachment. `sweeps` has the rows of sweeps, and `trials` is the ledger of trials;
+    without both there is no task of a sweep, and without the ledger no backtest is entered.
     """
 
     read_file: ReadsFile | None = None
     limit: Limit = unlimited
     table_files: TableFiles | None = None
     sweeps: SweepStore | None = None
+    trials: TrialStore | None = None
 
 
 class InteractiveTasks:
@@ -122,13 +127,18 @@ class InteractiveTasks:
             "GetPerformanceMetrics": self._performance_metrics,
             "FetchMissed": self._missed,
         }
-        if (store := self._means.sweeps) is not None:
-            sweeps = SweepTasks(catalog, conventions, library.find, store)
+        if (trials := self._means.trials) is not None:
+            self._methods = {**self._methods, "GetTrials": lambda data: self._trials(trials, data)}
+        if (store := self._means.sweeps) is not None and trials is not None:
+            sweeps = SweepTasks(catalog, conventions, library.find, store, trials)
+            spans = SweepSpans(sweeps, conventions, catalog.root)
             self._methods = {
                 **self._methods,
-                "CheckSweep": sweeps.check,
+                "CheckSweep": spans.check,
                 "SurveySweep": sweeps.survey,
+                "ProposeBatch": sweeps.propose,
                 "RunBlock": sweeps.run_block,
+                "RunSpan": spans.run,
                 "OpenSweepRun": sweeps.open_row,
                 "GetSweepResults": lambda data: results_answer(store, data, self._hand_over),
                 "DeleteSweep": lambda data: delete_answer(store, data),
@@ -223,6 +233,17 @@ class InteractiveTasks:
         request = decode(_get_results, data)
         names = DEFAULT_TABLES if request.tables is None else request.tables
         return WantedResults(recorded, names, self._hand_over(request.mapped))
+
+    def _trials(self, trials: TrialStore, data: bytes) -> Frames:
+        """List groups of trials; a name is wrong that is neither there nor in the library or the catalogue."""
+
+        def algorithms() -> list[str]:
+            return [one.name for one in self._library.infos()]
+
+        def symbols() -> list[str]:
+            return [one.symbol for one in self._catalog.series()]
+
+        return trials_answer(trials, data, algorithms, symbols)
 
     def _missed(self, data: bytes) -> Frames:
         """Return a page of what a backtest has published that has ended."""

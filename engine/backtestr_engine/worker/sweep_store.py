@@ -73,7 +73,7 @@ class SweepStore:
 
     def append(self, sweep_id: str, facts: BlockFacts, frame: pl.DataFrame) -> None:
         """Store a block. When this returns it is on disk. Raises `OSError`."""
-        folder = self._folder(sweep_id)
+        folder = self.folder(sweep_id)
         path = self._files.get(sweep_id)
         if path is None or not path.exists():
             make_private(self._root)
@@ -99,7 +99,7 @@ class SweepStore:
 
     def blocks(self, sweep_id: str) -> list[StoredBlock]:
         """Return the stored blocks in the order of their units, without those that others have all units of."""
-        folder = self._folder(sweep_id)
+        folder = self.folder(sweep_id)
         files = sorted(folder.glob("*.rows")) if folder.is_dir() else []
         found = [block for path in files for block in self._checked(path)]
         kept: list[StoredBlock] = []
@@ -113,7 +113,7 @@ class SweepStore:
 
     def delete(self, sweep_id: str) -> int:
         """Remove all of a sweep, and return the bytes that it took."""
-        folder = self._folder(sweep_id)
+        folder = self.folder(sweep_id)
         freed = sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0
         self._known = {path: one for path, one in self._known.items() if path.parent != folder}
         self._files.pop(sweep_id, None)
@@ -122,7 +122,7 @@ class SweepStore:
             raise DataError(f"the rows of sweep {sweep_id} cannot be removed: look at the mode of {folder}")
         return freed
 
-    def _folder(self, sweep_id: str) -> Path:
+    def folder(self, sweep_id: str) -> Path:
         """Return the folder of a sweep. Raises `NotFound` for an invalid id, so that none leads out of `root`."""
         try:
             return self._root / file_name(msgspec.convert(sweep_id, BacktestId))

@@ -17,50 +17,61 @@ import polars as pl
 from backtestr_engine.algorithms.algorithm import Algorithm
 from backtestr_engine.backtest.plan import prepare
 from backtestr_engine.data.arrays import AnyArray, Integers
-from backtestr_engine.data.catalog import Catalog
+from backtestr_engine.data.bar_source import BarSource
 from backtestr_engine.data.instants import parse_instant
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.timeframes import parse_timeframe
 from backtestr_engine.metrics.figures import NOT_COMPUTED
 from backtestr_engine.research.sweep_blocks import Block, SweepWork
+from backtestr_engine.research.sweep_draws import drawn_cells
 from backtestr_engine.research.sweep_kernels import new_rows
 from backtestr_engine.research.sweep_plan import ALL_METRICS, SweepPlan, checked_metrics, plan_sweep
 from backtestr_engine.research.sweep_space import Combinations, Space
 from backtestr_engine.research.sweeps import frame_of
+from backtestr_engine.research.trials import TrialData, row_keys, trial_data
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_protocol.codec import decode, encode
-from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError, did_you_mean
+from backtestr_protocol.errors import DataError, ValidationError, did_you_mean
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.metrics import METRICS
 from backtestr_protocol.stream_messages import Column
-from backtestr_protocol.sweep_messages import DEFAULT_TRIALS, MAX_COMBINATIONS, StartSweep, SweepBest
-from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepRow, SweepSurvey
+from backtestr_protocol.sweep_messages import StartSweep, SweepBest
+from backtestr_protocol.sweep_tasks import (
+    BlockDone,
+    CheckedSweep,
+    ProposedBatch,
+    SurveyedSweep,
+    SweepBlock,
+    SweepProposal,
+    SweepRow,
+    SweepSurvey,
+)
 
-from .sweep_draws import drawn_cells
+from .sweep_methods import choose_method, first_admissible
+from .sweep_proposals import SweepProposals
 from .sweep_store import BlockFacts, SweepStore, rows_of
+from .trial_store import TrialStore
 
 Frames = list[bytes]
 
-# Draws that are made to find the trials of a sweep whose constraint leaves out most cells: half a second of them.
-MAX_DRAWS = 20_000_000
-# Cells of a grid whose constraint leaves out most of them: to look at each takes a worker twenty minutes.
-MAX_GRID_CELLS = 10_000_000_000
-# Draws, and cells, that are looked at together: 1 MB a column.
-_TOGETHER = 1 << 17
+# The column of the trials of a sweep that learns from its rows.
+TRIAL = "trial"
 _VERSION_BYTES = 16
 
 _start = msgspec.msgpack.Decoder(StartSweep)
 _block = msgspec.msgpack.Decoder(SweepBlock)
 _survey = msgspec.msgpack.Decoder(SweepSurvey)
 _row = msgspec.msgpack.Decoder(SweepRow)
+_proposal = msgspec.msgpack.Decoder(SweepProposal)
 
 
 class _Ready(msgspec.Struct, frozen=True):
-    """A sweep that this worker has computed blocks of: its plan, its work, and which bars these are."""
+    """A sweep that this worker has computed blocks of: its plan, its work, and the trials that its rows count among."""
 
     plan: SweepPlan
+    algorithm: Algorithm
     work: SweepWork
-    data_version: str
+    trials: TrialData
 
 
 class SweepTasks:
@@ -68,17 +79,20 @@ class SweepTasks:
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: BarSource,
         conventions: Conventions,
         find: Callable[[str], Algorithm],
         store: SweepStore,
+        trials: TrialStore,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._catalog = catalog
         self._conventions = conventions
         self._find = find
         self._store = store
+        self._trials = trials
         self._clock = clock
+        self._proposals = SweepProposals(store)
         self._ready: dict[bytes, _Ready] = {}  # by the checked sweep; one at most
 
     # --- checks ---
@@ -94,50 +108,37 @@ class SweepTasks:
         objective = _checked_objective(asked.objective)
         metrics = _metrics(asked, objective)
         plan = self._plan(algorithm, asked, metrics)
-        space, notes = plan.space, list[str]()
-        count = space.count()
-        method, trials = asked.method, asked.trials
-        if method == "random":
-            trials = min(trials or DEFAULT_TRIALS, count.cells)
-            if count.exact and trials >= count.admissible:
-                notes.append(f"all {count.admissible:,} combinations are run: there are no more than the trials")
-                method, trials = "grid", None
-        elif trials is not None:
-            raise InvalidConfiguration(
-                "trials are those of method random; a grid runs every combination", paths=["$.trials", "$.method"]
-            )
-        if method == "grid" and (count.admissible > MAX_COMBINATIONS or count.cells > MAX_GRID_CELLS):
-            raise InvalidConfiguration(
-                f"the grid has {count}, and a sweep runs up to {MAX_COMBINATIONS:,} of {MAX_GRID_CELLS:,}: take "
-                'fewer values, or larger steps, or a sample of them with method "random" and trials',
-                paths=["$.space", "$.method"],
-                combinations=count.admissible,
-                cells=count.cells,
-            )
-        units = count.cells if method == "grid" else _draws_of(space, asked.seed, trials or 0)
+        count = plan.space.count()
         config = self._resolved(asked.config, algorithm, plan)
         config = msgspec.structs.replace(config, parameters=dict(asked.config.parameters))
+        tested, seen = self._load(config)
+        bars = sum(len(one) for one in tested.series)
+        chosen = choose_method(asked, plan, count, bars)
         sweep = msgspec.structs.replace(
             asked,
             config=config,
-            method=method,
-            trials=trials,
+            method=chosen.method,
+            trials=chosen.trials,
+            batch_size=chosen.batch_size,
+            scheduler=chosen.scheduler,
             objective=objective,
             metrics=list(metrics),
             dry_run=False,
         )
-        tested, seen = self._load(config)
+        group = trial_data(algorithm, tested).group
         checked = CheckedSweep(
             sweep=sweep,
             cells=count.cells,
-            combinations=count.admissible if method == "grid" else trials or 0,
-            exact=count.exact or method == "random",
-            units=units,
-            bars=sum(len(bars) for bars in tested.series),
+            combinations=count.admissible if chosen.trials is None else chosen.trials,
+            exact=count.exact or chosen.trials is not None,
+            units=chosen.units,
+            bars=bars,
             path=plan.path.name,
             path_reason=plan.path.reason,
             data_version=_version_of(seen),
-            notes=notes,
+            notes=chosen.notes,
+            trial_group=group,
+            trials_before=self._trials.count(group),
         )
         return [encode(checked)]
 
@@ -151,7 +152,7 @@ class SweepTasks:
 
         A test that begins where the stored bars begin has no warm-up, also when earlier ones are imported later.
         """
-        first = _first_admissible(plan.space)
+        first = first_admissible(plan.space)
         single = msgspec.structs.replace(config, parameters=plan.space.values(first))
         resolved = prepare(single, self._catalog, self._conventions, self._find).config
         warmup = 0 if config.warmup is None and config.start_date is None else config.warmup
@@ -175,12 +176,14 @@ class SweepTasks:
         """Compute the rows of a block, store them, and say what they are. Raises `OSError` where the disk is full."""
         task = decode(_block, data)
         ready, is_new = self._get_ready(task.checked)
-        found = _combinations(ready.plan.space, task.checked, task.first, task.count, ready.work)
+        found, trials = self._combinations(task, ready)
         if is_new and task.reason is None:  # kernels are loaded, which says nothing of the speed of further blocks
             _computed(ready, _first_of(found))
         began = self._clock()
         block = _failed_block(ready.plan, found, task.reason) if task.reason else _computed(ready, found)
         frame = frame_of(block)
+        if trials is not None:
+            frame.insert_column(1, pl.Series(TRIAL, trials))
         sweep = task.checked.sweep
         best = _best(frame, sweep.objective, list(found.columns), lowest=sweep.direction == "minimize")
         seconds = 0.0 if task.reason else self._clock() - began
@@ -192,7 +195,7 @@ class SweepTasks:
             seconds=seconds,
             best=best,
         )
-        self._store.append(task.sweep_id, facts, frame)
+        self.store_block(task.sweep_id, task.checked, facts, frame)
         done = BlockDone(
             first=facts.first,
             count=facts.count,
@@ -203,6 +206,28 @@ class SweepTasks:
             cells_done=_live_columns(ready.plan.space, frame, sweep.objective, task.stride),
         )
         return [encode(done)]
+
+    def store_block(self, sweep_id: str, checked: CheckedSweep, facts: BlockFacts, frame: pl.DataFrame) -> None:
+        """Enter the trials of a block that was computed here, or by a worker of a cluster, then store its rows.
+
+        In this order a row that counts is in the ledger, whenever this worker is killed. Raises `OSError`.
+        """
+        ready, _ = self._get_ready(checked)
+        found = ready.plan.space.at(frame["cell"].to_numpy(), [])
+        self._trials.append(ready.trials, row_keys(ready.work, ready.algorithm, found))
+        self._store.append(sweep_id, facts, frame)
+
+    def algorithm_of(self, checked: CheckedSweep) -> Algorithm:
+        """Return the algorithm of a sweep that blocks can be computed of.
+
+        Raises `DataError` where the bars are others than when the sweep was checked.
+        """
+        self._get_ready(checked)
+        return self._find(checked.sweep.config.algorithm_id)
+
+    def bars_of(self, checked: CheckedSweep) -> Panel:
+        """Return all bars that combinations of a sweep may see, which its `data_version` is about."""
+        return self._load(checked.sweep.config)[1]
 
     def _get_ready(self, checked: CheckedSweep) -> tuple[_Ready, bool]:
         """Return the work of a sweep, and whether it was made now.
@@ -223,7 +248,9 @@ class SweepTasks:
                 f"the bars of {', '.join(tested.symbols)} {tested.timeframe} have changed since this sweep was "
                 "started, and its other rows are of the earlier ones; start it again under another id"
             )
-        ready = self._ready[key] = _Ready(plan, SweepWork(plan, algorithm, tested, seen), version)
+        ready = self._ready[key] = _Ready(
+            plan, algorithm, SweepWork(plan, algorithm, tested, seen), trial_data(algorithm, tested)
+        )
         return ready, True
 
     def _load(self, config: BacktestConfig) -> tuple[Panel, Panel]:
@@ -242,6 +269,37 @@ class SweepTasks:
         longer = [self._catalog.load(one, timeframe, None, end, price=config.price) for one in symbols]
         series = [bars[int(np.searchsorted(bars.timestamp, start)) :] for bars in longer]
         return Panel.of(series), Panel.of(longer)
+
+    # --- proposals ---
+
+    def propose(self, data: bytes) -> Frames:
+        """Propose the next batch of trials from the rows of all earlier ones, store it, and say how many there are.
+
+        Raises `DataError` where rows are missing, and `OSError` where the disk is full.
+        """
+        task = decode(_proposal, data)
+        sweep = task.checked.sweep
+        algorithm = self._find(sweep.config.algorithm_id)
+        space = self._plan(algorithm, sweep, tuple(sweep.metrics or ())).space
+        proposed = self._proposals.propose(task.sweep_id, task.checked, space, task.batch)
+        return [encode(ProposedBatch(proposed=proposed))]
+
+    def _combinations(self, task: SweepBlock, ready: _Ready) -> tuple[Combinations, Integers | None]:
+        """Return the combinations of a block in the order of their cells, and the trials that they are, if any.
+
+        Draws are in that order too.
+        """
+        checked, space, constraints = task.checked, ready.plan.space, ready.work.constraints
+        match checked.sweep.method:
+            case "grid":
+                return space.combinations(task.first, task.count, constraints), None
+            case "random":
+                drawn = drawn_cells(checked.sweep.seed, checked.cells, task.first, task.count)
+                return space.at(np.sort(drawn), constraints), None
+            case "tpe" | "cmaes":
+                cells = self._proposals.cells(task.sweep_id, checked, task.first, task.count)
+                order = np.argsort(cells)
+                return space.at(cells[order], []), task.first + order
 
     # --- what is stored ---
 
@@ -263,6 +321,7 @@ class SweepTasks:
             failed=failed,
             seconds=sum(one.seconds for one in facts),
             best=max(bests, key=lambda one: (sign * one.value, -one.cell), default=None),
+            proposed=self._proposals.proposed(task.sweep_id, task.checked),
         )
         return [encode(found)]
 
@@ -284,53 +343,6 @@ def _metrics(asked: StartSweep, objective: str) -> tuple[str, ...]:
     """Return the metrics of each row, the objective among them."""
     names = checked_metrics("all" if asked.metrics == ["all"] else asked.metrics)
     return names if objective in names else (*names, objective)
-
-
-def _first_admissible(space: Space) -> int:
-    """Return a cell that the constraint admits: the first one, or one of those that are looked at."""
-    constraints, cells = space.constraints(), space.cells
-    for first in range(0, min(cells, MAX_DRAWS), _TOGETHER):
-        if len(found := space.combinations(first, _TOGETHER, constraints)):
-            return int(found.cells[0])
-    for first in range(0, min(cells, MAX_DRAWS), _TOGETHER):
-        drawn = drawn_cells(0, cells, first, _TOGETHER)
-        if (admissible := space._admissible(drawn, constraints)).any():
-            return int(drawn[admissible][0])
-    raise InvalidConfiguration(
-        f"the constraint leaves none of {2 * MAX_DRAWS:,} combinations that were looked at, of {cells:,}: widen it",
-        paths=["$.where"],
-    )
-
-
-def _draws_of(space: Space, seed: int, trials: int) -> int:
-    """Return how many draws it takes to find so many admissible cells. Raises `InvalidConfiguration`."""
-    constraints, cells = space.constraints(), space.cells
-    if not constraints:
-        return trials
-    found = 0
-    for first in range(0, min(cells, MAX_DRAWS), _TOGETHER):
-        admissible = space._admissible(drawn_cells(seed, cells, first, _TOGETHER), constraints)
-        before, found = found, found + int(np.count_nonzero(admissible))
-        if found >= trials:
-            return first + int(np.flatnonzero(admissible)[trials - before - 1]) + 1
-    raise InvalidConfiguration(
-        f"the constraint leaves {found:,} of {min(cells, MAX_DRAWS):,} combinations that were drawn, fewer than the "
-        f"{trials:,} trials: ask for fewer trials, or widen the constraint",
-        paths=["$.where", "$.trials"],
-    )
-
-
-def _combinations(space: Space, checked: CheckedSweep, first: int, count: int, work: SweepWork) -> Combinations:
-    """Return the combinations of a range of units, those of draws in the order of their cells."""
-    if checked.sweep.method == "grid":
-        return space.combinations(first, count, work._constraints)
-    drawn = drawn_cells(checked.sweep.seed, checked.cells, first, count)
-    return _at_cells(space, np.sort(drawn), work)
-
-
-def _at_cells(space: Space, cells: Integers, work: SweepWork) -> Combinations:
-    kept = cells[space._admissible(cells, work._constraints)]
-    return Combinations(kept, space._columns(kept, space.axes))
 
 
 def _first_of(found: Combinations) -> Combinations:
@@ -380,7 +392,7 @@ def _best(frame: pl.DataFrame, objective: str, parameters: list[str], *, lowest:
 def _live_columns(space: Space, frame: pl.DataFrame, objective: str, stride: int) -> dict[str, Column]:
     """Return the cells of a block as columns for progress: every `stride`th cell, its parameters and its objective."""
     named = frame.filter(pl.col("cell") % stride == 0)
-    columns = {"cell": _column(named["cell"].to_numpy())}
+    columns = {name: _column(named[name].to_numpy()) for name in ("cell", TRIAL) if name in named.columns}
     for name in space.axes:
         values = named[name]
         if values.dtype == pl.String:

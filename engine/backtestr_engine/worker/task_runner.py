@@ -75,6 +75,7 @@ from .held_backtest import HeldBacktest
 from .interactive_tasks import InteractiveTasks, Means
 from .logged_streams import LoggedStreams
 from .price_replays import ReplayBars, Sent
+from .trial_tasks import TrialEntries
 from .wanted_results import WantedResults
 
 Clock = Callable[[], float]
@@ -107,6 +108,7 @@ class TaskRunner:
         self._library = library or Library()
         self._chunk_bars = chunk_bars
         self._wall_ms = wall_ms
+        self._trials = None if means is None or means.trials is None else TrialEntries(means.trials)
         self.batcher = batcher
         self._interactive_tasks = InteractiveTasks(
             catalog, results, conventions, self._library, wall_ms, means, pack=batcher.payload
@@ -223,6 +225,8 @@ class TaskRunner:
         told = len(checkpoint.progress_at if goes_on else assign.progress_at or ())
         logged = LoggedStreams(run, streams, checkpoint, told)
         backtest = self._running[task_id] = HeldBacktest(run, logged, checkpoint, to_check=to_check)
+        if self._trials is not None:
+            backtest.trial = self._trials.enter(plan)
         if checkpoint.fatal is not None:
             self._end(backtest)
             first_bar, stop_bar = checkpoint.fatal
@@ -438,7 +442,7 @@ class TaskRunner:
             wanted = self._wanted(recorded, run.backtest_id)
             try:
                 metrics = run.finish(recorded).metrics
-                answer = storing.end(outcome, run.plan.resolved_config(), metrics, log)
+                answer = storing.end(outcome, run.plan.resolved_config(), metrics, log, backtest.trial_group())
             except BaseException:
                 if wanted is not None:
                     wanted.join()  # it uses what the next task would
@@ -493,6 +497,7 @@ class TaskRunner:
 
     def _failed(self, task_id: str, error: BacktestrError) -> list[Sent]:
         if (backtest := self._running.get(task_id) or self._parked.get(task_id)) is not None:
+            _await_trial(backtest)
             self._end(backtest)
         return [(Finished(task_id=task_id, outcome="failed", error=self._error_data(error)), ())]
 
@@ -500,6 +505,14 @@ class TaskRunner:
         """Return the error as it is sent, with texts that are not too long."""
         data = error.to_data(component="engine", timestamp=self._wall_ms())
         return msgspec.structs.replace(data, message=bounded(str(data.message)), details=bounded_details(data.details))
+
+
+def _await_trial(backtest: HeldBacktest) -> None:
+    """Wait until a backtest that fails is in the ledger of trials; where the disk does not take it, the log says so."""
+    try:
+        backtest.trial_group()
+    except Exception as error:
+        _log.warning("trial_not_entered", extra={"backtestId": backtest.backtest_id, "reason": described(error)})
 
 
 def _told(messages: Sequence[Checkpointed]) -> list[Sent]:

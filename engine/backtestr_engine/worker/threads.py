@@ -73,6 +73,8 @@ from .sweep_store import SWEEPS, SweepStore
 from .table_files import TableFiles
 from .task_runner import TaskRunner
 from .time_limit import LOAD_OPTION, time_limit
+from .trial_log import TRIALS
+from .trial_store import TrialStore
 from .warm_up import warm, warm_answers
 
 # The most messages that are sent or received before the other direction follows.
@@ -84,7 +86,7 @@ _GRACE_SECONDS = 2.0
 # The kinds of tasks that load or run code of a user in this process.
 _RUNS_CODE: tuple[Work, ...] = (
     *("CheckBacktest", "RunBacktest", "EvaluateAlgorithm"),
-    *("CheckSweep", "RunBlock", "OpenSweepRun"),
+    *("CheckSweep", "ProposeBatch", "RunBlock", "RunSpan", "OpenSweepRun"),
 )
 # The seconds that a worker which is to be replaced has for sending its last messages.
 _LEAVING_SECONDS = 10.0
@@ -460,6 +462,7 @@ def _compute(
             _limit_of_evaluations(threads, config),
             table_files,
             SweepStore(data_dir / SWEEPS),
+            TrialStore(data_dir / TRIALS),
         ),
     )
     runner.checkpoints = CheckpointStore(data_dir / CHECKPOINTS)
@@ -571,6 +574,8 @@ def _limit_of(message: Task, payload: Sequence[bytes], runner: TaskRunner, confi
     if isinstance(message, Assign) and message.work == "RunBlock":
         limit_ms = config.conventions.time_limit_ms
         return min(limit_ms, _block_decoder.decode(payload[0]).limit_ms or limit_ms) / 1000, _STUCK_BLOCK
+    if isinstance(message, Assign) and message.work == "RunSpan":
+        return math.inf, ""  # each of its blocks has a limit on the worker of the cluster that computes it
     if isinstance(message, Assign) and message.work != "RunBacktest":
         seconds = config.worker.question_time_limit_ms / 1000
         return seconds, _STUCK_INTERACTIVE_TASK.format(seconds)

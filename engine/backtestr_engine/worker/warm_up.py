@@ -49,7 +49,7 @@ def warm(conventions: Conventions, say: Say | None = None) -> None:
     with _told(say) if say is not None and not is_complete() else contextlib.nullcontext():
         _run_all(conventions)
         if KERNEL_CACHE is not None and not is_complete():
-            _run_sweeps(conventions)
+            warm_sweeps(conventions)
     close_kernel_cache()
     warm_answers(conventions)
 
@@ -102,7 +102,7 @@ def _run_all(conventions: Conventions) -> None:
     _run(BUILT_IN["buy_and_hold"], Panel.of([bars, more]), options)
 
 
-def _run_sweeps(conventions: Conventions) -> None:
+def warm_sweeps(conventions: Conventions) -> None:
     """Run sweeps that use every kernel of theirs."""
     from backtestr_engine.research.sweeps import sweep  # most starts do not need it
 

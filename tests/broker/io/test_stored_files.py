@@ -86,11 +86,19 @@ def test_the_use_of_the_disk_is_told_apart(tmp_path: Path) -> None:
         ("catalog/SYNTH/1m.parquet", 2000),
         ("tables/42-0a.arrow", 70),
         ("recordings/20260101T000000.000Z-0123abcd/000001.msgpack", 300),
+        ("sweeps/s1/1-a.rows", 600),
+        ("sweeps/s1/2-b.rows", 60),
+        ("trials/1-a.log", 80),
+        ("sweeps/%53%32/1-a.rows", 6),  # no name that a sweep has
+        ("sweeps/notes.txt", 9),
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(bytes(size))
-    usage = files_of(tmp_path).survey().usage
+    survey = files_of(tmp_path).survey()
+    usage = survey.usage
     assert usage is not None
+    assert survey.sweeps == {"s1": 660}
+    assert (usage.sweeps, usage.sweeps_bytes, usage.trials_bytes) == (1, 660, 80)
     assert (usage.database_bytes, usage.damaged_bytes) == (1010, 505)
     assert (usage.catalogue_bytes, usage.recordings_bytes, usage.results) == (2000, 300, 0)
     assert usage.tables_bytes == 70

@@ -114,6 +114,16 @@ def test_a_failed_sweep_is_an_exit_code_and_its_reason(home: Path) -> None:
     assert "the bars have changed" in result.stderr
 
 
+def test_a_sweep_on_a_cluster_names_the_scheduler_and_the_workers_that_it_refused(home: Path) -> None:
+    refused = ["tcp://10.0.0.7:1: numpy: 1.0 there, 2.0 here"]
+    cluster = {"scheduler": "tcp://10.0.0.5:8786", "workers": 3, "refused": refused}
+    with Peer(home, script(GetSweepStatus=lambda data: status(cluster=cluster))) as peer:
+        result = type_in(peer, *RUN, "--scheduler", "tcp://10.0.0.5:8786")
+        assert [one["scheduler"] for one in asked(peer, "StartSweep")] == ["tcp://10.0.0.5:8786"] * 2
+    assert result.exit_code == 0, result.output
+    assert "no block for tcp://10.0.0.7:1: numpy: 1.0 there, 2.0 here" in result.stderr
+
+
 @pytest.mark.parametrize("wrong", ["fast", "fast=", "=3", "fast=1:x", "fast=1:2:3:4", "fast=true:false"])
 def test_a_space_that_cannot_be_read_is_wrong_usage(home: Path, wrong: str) -> None:
     with Peer(home) as peer:
@@ -151,3 +161,24 @@ def test_an_action_needs_one_sweep_and_one_action(home: Path, words: list[str]) 
     with Peer(home) as peer:
         assert type_in(peer, "sweeps", *words).exit_code == EXIT_USAGE
         assert peer.asked == []
+
+
+def test_a_method_that_learns_has_batches_and_distributions(home: Path) -> None:
+    command = ("sweep", "sma_cross", "SYNTH", "--timeframe", "1h", "--space", "fast=5:49", "--method", "tpe")
+    spread = ("--space", "stop=0.5..3.0", "--space", "risk=1e-4..0.1:log")
+    more = ("--trials", "120", "--batch-size", "32", "--seed", "7", "--detach")
+    with Peer(home, script()) as peer:
+        result = type_in(peer, *command, *spread, *more)
+        _, started = asked(peer, "StartSweep")
+    assert result.exit_code == 0, result.output
+    assert (started["method"], started["trials"], started["batchSize"], started["seed"]) == ("tpe", 120, 32, 7)
+    assert started["space"]["stop"] == {"low": 0.5, "high": 3.0, "distribution": "uniform"}
+    assert started["space"]["risk"] == {"low": 1e-4, "high": 0.1, "distribution": "log_uniform"}
+
+
+@pytest.mark.parametrize("space", ["stop=0.5..", "stop=a..b", "stop=0.5..3:lin", "stop=1..2..3"])
+def test_a_distribution_that_cannot_be_read_says_how_it_is_written(home: Path, space: str) -> None:
+    with Peer(home, script()) as peer:
+        result = type_in(peer, "sweep", "sma_cross", "SYNTH", "--timeframe", "1h", "--space", space)
+    assert result.exit_code == EXIT_USAGE
+    assert "NAME=LOW..HIGH" in result.output

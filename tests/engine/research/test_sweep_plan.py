@@ -7,8 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from backtestr_engine.algorithms.algorithm import Algorithm
+from backtestr_engine.algorithms.algorithm import Algorithm, algorithm
+from backtestr_engine.algorithms.parameters import Int
+from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.built_in import BUILT_IN
+from backtestr_engine.data.bars import Bars
 from backtestr_engine.research.sweep_plan import (
     ALL_METRICS,
     USUAL_METRICS,
@@ -106,3 +109,15 @@ def test_metrics_go_by_both_of_their_names() -> None:
 def test_metrics_that_do_not_exist_are_refused(given: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         checked_metrics(given)
+
+
+def test_a_parameter_with_the_name_of_another_column_is_refused_where_it_is_swept(conventions: Conventions) -> None:
+    @algorithm("numbered", trial=Int(1, low=1, high=9), total_trades=Int(1, low=1, high=9))
+    def numbered(bars: Bars, trial: int, total_trades: int) -> Signals:
+        """Nothing."""
+        return Signals.of(entries=bars.close > trial + total_trades)
+
+    config = msgspec.structs.replace(CONFIG, parameters={})
+    for name in ("trial", "total_trades"):
+        with pytest.raises(ValidationError, match=f"{name} of numbered cannot be swept.*rename the parameter"):
+            plan_sweep(config, numbered, {name: [1, 2]}, conventions)

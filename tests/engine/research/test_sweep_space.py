@@ -18,7 +18,7 @@ from backtestr_engine.algorithms.signals import Signals
 from backtestr_engine.built_in import BUILT_IN
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.research import sweep_space
-from backtestr_engine.research.sweep_space import Space, Steps, Values, space_of
+from backtestr_engine.research.sweep_space import MAX_CELLS, Points, Space, Steps, Values, space_of
 from backtestr_protocol.errors import InvalidConfiguration, ValidationError
 
 SMA = BUILT_IN["sma_cross"]
@@ -181,3 +181,80 @@ def test_cells_outside_of_the_space_are_no_cells() -> None:
     assert len(space.combinations(2, 5)) == 0
     with pytest.raises(IndexError):
         space.combinations(-1, 5)
+
+
+def test_any_cells_in_any_order_are_the_combinations_of_the_whole() -> None:
+    space = space_of(of_all_kinds, {"length": range(1, 8), "level": [0.5, 3.0 / 2.0, 0.25]}, where="length != 3")
+    whole = space.combinations(0, space.cells)
+    cells = np.array([20, 3, 3, 6, 0, 11])
+    found = space.at(cells)
+    kept = [cell for cell in cells.tolist() if cell in whole.cells]
+    assert 6 not in kept, "length is 3 there"
+    assert found.cells.tolist() == kept
+    assert space.admissible(cells).tolist() == [cell in kept for cell in cells.tolist()]
+    for row, cell in enumerate(kept):
+        assert found.at(row) == whole.at(whole.cells.tolist().index(cell))
+
+
+@given(low=st.floats(0.0, 0.9), span=st.floats(1e-6, 1.0), kind=st.sampled_from(["uniform", "log_uniform"]))
+def test_a_distribution_is_many_values_between_its_ends(low: float, span: float, kind: str) -> None:
+    low, high = max(low, 1e-6), min(2.0, max(low, 1e-6) + span)
+    space = space_of(of_all_kinds, {"level": {"low": low, "high": high, "distribution": kind}})
+    values = space.combinations(0, space.cells, []).columns["level"]
+    assert (values[0], values[-1], len(values)) == (low, high, 4_001)
+    steps = np.diff(np.log(values) if kind == "log_uniform" else values)
+    assert (np.diff(values) > 0).all()
+    assert np.allclose(steps, steps.mean(), rtol=1e-2)
+    assert [space.values(cell)["level"] for cell in (0, 17, 4_000)] == values[[0, 17, 4_000]].tolist()
+
+
+def test_round_ends_have_round_values_between() -> None:
+    space = space_of(of_all_kinds, {"level": {"low": 0.5, "high": 1.5, "distribution": "uniform"}})
+    assert space.axes["level"].at(np.arange(4)).tolist() == [0.5, 0.50025, 0.5005, 0.50075]
+
+
+def test_whole_numbers_of_a_distribution_are_every_one_or_2_percent_apart() -> None:
+    even = space_of(of_all_kinds, {"length": {"low": 2, "high": 500, "distribution": "uniform"}})
+    assert even.axes["length"] == Steps(2, 1, 499)
+    [axis] = space_of(of_all_kinds, {"length": {"low": 2, "high": 900, "distribution": "log_uniform"}}).axes.values()
+    assert isinstance(axis, Values)
+    numbers = [int(one) for one in axis.values]
+    assert numbers[:30] == list(range(2, 32))
+    assert numbers[-1] == 900
+    assert all(1 <= after - before <= max(1, 0.021 * before) for before, after in itertools.pairwise(numbers))
+
+
+def test_distributions_have_fewer_values_where_the_space_would_be_too_large() -> None:
+    names, level = list("abcdef"), Float(0.5, low=0.0, high=1.0)
+
+    @algorithm("of_many", a=level, b=level, c=level, d=level, e=level, f=level)
+    def of_many(bars: Bars, a: float, b: float, c: float, d: float, e: float, f: float) -> Signals:
+        """Nothing."""
+        return Signals.of(entries=bars.close > a + b + c + d + e + f)
+
+    wide = {"low": 0.0, "high": 1.0, "distribution": "uniform"}
+    for count in range(1, 7):
+        space = space_of(of_many, dict.fromkeys(names[:count], wide))
+        assert 1e13 < space.cells <= MAX_CELLS or count < 4
+        assert len({len(axis) for axis in space.axes.values()}) == 1
+    assert isinstance(space.axes["a"], Points)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "match"),
+    [
+        ("level", {"low": 0.1, "high": 1.0, "distribution": "log_unform"}, "did you mean 'log_uniform'"),
+        ("level", {"low": 0.1, "distribution": "uniform"}, "a distribution is"),
+        ("level", {"low": 0.1, "high": 1.0, "step": 0.1, "distribution": "uniform"}, "a distribution is"),
+        ("level", {"low": 0.1, "high": "x", "distribution": "uniform"}, "finite numbers"),
+        ("level", {"low": 1.0, "high": 1.0, "distribution": "uniform"}, "up to a higher number"),
+        ("level", {"low": 0.0, "high": 1.0, "distribution": "log_uniform"}, "begins above 0"),
+        ("level", {"low": 0.5, "high": 9.0, "distribution": "uniform"}, "level"),
+        ("level", {"low": 1.0, "high": 1.0 + 1e-14, "distribution": "uniform"}, "too narrow"),
+        ("both", {"low": 0, "high": 1, "distribution": "uniform"}, "true or false"),
+        ("length", {"low": 1.5, "high": 9, "distribution": "uniform"}, "length"),
+    ],
+)
+def test_a_distribution_that_is_none_is_refused_with_the_way_out(name: str, given: Any, match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        space_of(of_all_kinds, {name: given})

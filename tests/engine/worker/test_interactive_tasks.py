@@ -16,6 +16,7 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.interactive_tasks import InteractiveTasks, Means
 from backtestr_engine.worker.sweep_store import SweepStore
+from backtestr_engine.worker.trial_store import TrialStore
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import MessageError, NotFound, StateConflict
 from backtestr_protocol.evaluation_messages import EvaluateAlgorithm
@@ -36,7 +37,7 @@ def tasks(catalog: Catalog, tmp_path: Path, conventions: Conventions) -> Interac
         conventions,
         Library(),
         lambda: 7,
-        Means(sweeps=SweepStore(tmp_path / "sweeps")),
+        Means(sweeps=SweepStore(tmp_path / "sweeps"), trials=TrialStore(tmp_path / "trials")),
         pack=batcher().payload,
     )
 

@@ -21,6 +21,7 @@ from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.sweep_results import read_results
 from backtestr_engine.worker.sweep_store import SweepStore
 from backtestr_engine.worker.sweep_tasks import SweepTasks
+from backtestr_engine.worker.trial_store import TrialStore
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig
@@ -52,8 +53,13 @@ def store(tmp_path: Path) -> SweepStore:
 
 
 @pytest.fixture
-def tasks(full_catalog: Catalog, conventions: Conventions, store: SweepStore) -> SweepTasks:
-    return SweepTasks(full_catalog, conventions, find_algorithm, store)
+def trials(tmp_path: Path) -> TrialStore:
+    return TrialStore(tmp_path / "trials")
+
+
+@pytest.fixture
+def tasks(full_catalog: Catalog, conventions: Conventions, store: SweepStore, trials: TrialStore) -> SweepTasks:
+    return SweepTasks(full_catalog, conventions, find_algorithm, store, trials)
 
 
 def request(**changes: Any) -> StartSweep:
@@ -181,9 +187,46 @@ def test_a_row_that_ends_workers_is_stored_with_its_reason(tasks: SweepTasks, st
 def test_bars_that_have_changed_are_refused(tasks: SweepTasks, full_catalog: Catalog, conventions: Conventions) -> None:
     checked = check(tasks)
     full_catalog.write(synthetic_bars("1d", BARS + 1)[1:])
-    other = SweepTasks(full_catalog, conventions, find_algorithm, SweepStore(Path("unused")))
+    unused = SweepStore(Path("unused")), TrialStore(Path("unused"))
+    other = SweepTasks(full_catalog, conventions, find_algorithm, *unused)
     with pytest.raises(DataError, match=r"have changed|no bars"):
         run(other, checked, 0, 4)
+
+
+def test_rows_are_trials_once_and_before_they_count(
+    tasks: SweepTasks, trials: TrialStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = check(tasks)
+    assert checked.trial_group is not None
+    assert checked.trials_before == 0
+    found: list[int] = []
+    append = SweepStore.append
+
+    def counted(*arguments: Any) -> None:
+        found.append(trials.count(checked.trial_group or ""))
+        append(*arguments)
+
+    monkeypatch.setattr(SweepStore, "append", counted)
+    rows = [run(tasks, checked, first, 8).rows for first in (0, 8, 0, 16)]
+    assert found == [rows[0], rows[0] + rows[1], rows[0] + rows[1], rows[0] + rows[1] + rows[3]]
+    assert check(tasks, where="fast + 1 < slow").trials_before == found[-1]
+
+
+def test_random_trials_are_those_of_their_rows(tasks: SweepTasks, trials: TrialStore) -> None:
+    checked = check(tasks, method="random", trials=9, seed=3)
+    units = checked.units
+    rows = sum(run(tasks, checked, first, min(4, units - first)).rows for first in range(0, units, 4))
+    assert trials.count(checked.trial_group or "") == rows == 9
+    whole = check(tasks)
+    assert whole.trials_before == 9
+    run(tasks, whole, 0, whole.units)
+    assert trials.count(checked.trial_group or "") == whole.combinations, "each of the nine is a row of the grid"
+
+
+def test_a_row_that_ends_workers_is_a_trial(tasks: SweepTasks, trials: TrialStore) -> None:
+    checked = check(tasks)
+    run(tasks, checked, 1, 1, reason="it ended the worker that computed it: killed")
+    assert trials.count(checked.trial_group or "") == 1
 
 
 def test_rows_are_filtered_sorted_and_paged(tasks: SweepTasks, store: SweepStore) -> None:
@@ -236,7 +279,7 @@ def test_progress_names_every_nth_cell(tasks: SweepTasks) -> None:
         ({"space": {}}, InvalidConfiguration, "the space is empty"),
         ({"space": {"fst": [1]}}, ValidationError, "did you mean 'fast'"),
         ({"where": "fast > 900"}, InvalidConfiguration, "leaves no combination"),
-        ({"trials": 5}, InvalidConfiguration, "method random"),
+        ({"trials": 5}, InvalidConfiguration, "a grid runs every combination"),
         (
             {"config": msgspec.structs.replace(CONFIG, symbol="SYNTHE")},
             DataError,

@@ -39,6 +39,7 @@ class Disk:
         self.pins: dict[str, PinRecord] = {}
         self.deletions: dict[str, DeletionRecord] = {}
         self.sweeps: dict[str, SweepRecord] = {}
+        self.sweep_bytes: dict[str, int] = {}
         self.files: dict[str, tuple[int, int]] = {}  # stored results: bytes, and when they were stored
         self.stuck: set[str] = set()  # results whose files cannot be removed
         self._surveyed: dict[str, tuple[int, int]] = {}
@@ -106,7 +107,8 @@ class Disk:
             free_bytes=1 << 30,
             measured_time=wall_ms,
         )
-        return FilesSurveyed(changed, [name for name in before if name not in self.files], usage, None, wall_ms)
+        gone = [name for name in before if name not in self.files]
+        return FilesSurveyed(changed, gone, usage, None, wall_ms, dict(self.sweep_bytes))
 
     def remove(self, order: RemoveResults, wall_ms: int) -> ResultsRemoved:
         """Remove stored results, but for those that are `stuck`."""

@@ -11,7 +11,18 @@ from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.sweep_messages import StartSweep, SweepBest
-from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepSurvey
+from backtestr_protocol.sweep_tasks import (
+    BlockDone,
+    CheckedSweep,
+    ProposedBatch,
+    SpanDone,
+    SurveyedSweep,
+    SweepBlock,
+    SweepProposal,
+    SweepSpan,
+    SweepSurvey,
+)
+from backtestr_protocol.trial_messages import GetTrials, TrialGroup, TrialList
 from support.broker.clients import Client
 from support.broker.link import Link, Worker, config
 from support.protocol.independent import Fields
@@ -21,10 +32,15 @@ UNITS = 1_000
 BARS = 100_000
 # The seconds of a unit that scripted workers tell: a block of 250 ms has 50.
 UNIT_SECONDS = 0.005
+# The group that the rows of all sweeps are trials of.
+GROUP = "0123456789abcdef" * 2
 
 _start = msgspec.msgpack.Decoder(StartSweep)
 _block = msgspec.msgpack.Decoder(SweepBlock)
+_span = msgspec.msgpack.Decoder(SweepSpan)
 _survey = msgspec.msgpack.Decoder(SweepSurvey)
+_proposal = msgspec.msgpack.Decoder(SweepProposal)
+_trials = msgspec.msgpack.Decoder(GetTrials)
 
 # By sweep and unit, the reason of a failed row, or None: what workers have stored.
 Rows = dict[str, dict[int, str | None]]
@@ -37,7 +53,7 @@ def request(sweep_id: str | None = "s1", **changes: Any) -> Fields:
     return {**named, "config": config(), "space": space, "objective": "sharpe_ratio", **changes}
 
 
-def checked(data: bytes, units: int = UNITS) -> bytes:
+def checked(data: bytes, units: int = UNITS, trials_before: int = 0) -> bytes:
     """Return what an interactive worker makes of a request."""
     sweep = decode(_start, data)
     return encode(
@@ -51,6 +67,8 @@ def checked(data: bytes, units: int = UNITS) -> bytes:
             path="general",
             path_reason="it is a test",
             data_version="bars",
+            trial_group=GROUP,
+            trials_before=trials_before,
         )
     )
 
@@ -63,18 +81,23 @@ class SweepWorkers:
         self.units = units
         self.rows: Rows = {}
         self.worst: set[int] = set()  # units that end their worker
+        self.proposed: dict[str, int] = {}  # by sweep that learns from its rows, the units that are proposed
+        self.trials: set[int] = set()  # units that were ever computed, deleted ones too
         plain = link.answer_to
 
         def answer_to(work: worker_channel.Work, data: bytes) -> bytes:
             match work:
                 case "CheckSweep":
-                    return checked(data, units)
+                    return checked(data, units, len(self.trials))
+                case "GetTrials":
+                    return self.counted(data)
                 case "OpenSweepRun":
                     asked = msgspec.msgpack.decode(data)
                     opened = {**asked["checked"]["sweep"]["config"], "backtestId": asked["backtestId"]}
                     return encode(msgspec.convert(opened, BacktestConfig))
                 case "DeleteSweep":
                     sweep_id = msgspec.msgpack.decode(data)["sweepId"]
+                    self.proposed.pop(sweep_id, None)
                     return encode({"sweepId": sweep_id, "freedBytes": len(self.rows.pop(sweep_id, {}))})
                 case _:
                     return plain(work, data)
@@ -97,10 +120,73 @@ class SweepWorkers:
         """Store the rows of the worker's block, and say nothing yet."""
         block = self.block(worker)
         rows = self.rows.setdefault(block.sweep_id, {})
+        if block.checked.sweep.batch_size is not None:
+            assert block.first + block.count <= self.proposed[block.sweep_id], "it is not proposed yet"
         for unit in range(block.first, block.first + block.count):
             assert block.reason is not None or unit not in self.worst, "it would have ended"
             rows[unit] = block.reason
+            self.trials.add(unit)
         return block
+
+    def propose(self, data: bytes) -> bytes:
+        """Store a batch of proposals, and return how many units are proposed."""
+        asked = decode(_proposal, data)
+        size, had = asked.checked.sweep.batch_size, self.proposed.get(asked.sweep_id, 0)
+        assert size is not None
+        if asked.batch * size < had:  # it is stored already
+            assert had == min(self.units, (asked.batch + 1) * size)
+        else:
+            assert asked.batch * size == had == len(self.rows.get(asked.sweep_id, {})), (
+                "earlier rows are not all stored"
+            )
+            self.proposed[asked.sweep_id] = min(self.units, had + size)
+        return encode(ProposedBatch(proposed=self.proposed[asked.sweep_id]))
+
+    def counted(self, data: bytes) -> bytes:
+        """Return the group of all trials as an interactive worker counts it."""
+        assert decode(_trials, data).group == GROUP
+        group = TrialGroup(
+            group=GROUP,
+            algorithm="sma_cross",
+            symbols=["BTCPERP"],
+            timeframe="1m",
+            data_version="bars",
+            start_time=0,
+            end_time=60_000,
+            bars=BARS,
+            trials=len(self.trials),
+            runs=len(self.trials),
+            first_time=0,
+            last_time=0,
+        )
+        groups = [group] if self.trials else []
+        return encode(TrialList(groups=groups, count=len(groups)))
+
+    def span(self, worker: Worker) -> SweepSpan:
+        """Return the span that the worker was assigned last."""
+        message, payload = worker.received[-1]
+        assert isinstance(message, worker_channel.Assign)
+        assert message.work == "RunSpan"
+        return decode(_span, payload[0])
+
+    def do_span(self, worker: Worker, left: list[tuple[int, int]] | None = None, **told: Any) -> None:
+        """Answer that all of the worker's span is stored but for ranges of units that are `left`."""
+        span = self.span(worker)
+        units = set(range(span.first, span.first + span.count))
+        for first, count in left or []:
+            units -= set(range(first, first + count))
+        self.rows.setdefault(span.sweep_id, {}).update(dict.fromkeys(units))
+        self.trials |= units
+        done = SpanDone(
+            first=span.first,
+            count=span.count,
+            rows=len(units),
+            failed=0,
+            seconds=UNIT_SECONDS * len(units),
+            left=left or [],
+            **told,
+        )
+        worker.finish(worker.assigned[-1].task_id, data=encode(done))
 
     def do(self, worker: Worker) -> None:
         """Do the task of a sweep that the worker was assigned, or end with it."""
@@ -109,6 +195,9 @@ class SweepWorkers:
         if message.work == "SurveySweep":
             asked = decode(_survey, payload[0])
             worker.finish(message.task_id, data=encode(self.survey(asked.sweep_id)))
+            return
+        if message.work == "ProposeBatch":
+            worker.finish(message.task_id, data=self.propose(payload[0]))
             return
         block = self.block(worker)
         units = range(block.first, block.first + block.count)
@@ -142,7 +231,14 @@ class SweepWorkers:
         if good:
             best = SweepBest(cell=max(good), value=float(max(good)), parameters={"fast": max(good)})
         failed = len(rows) - len(good)
-        return SurveyedSweep(done=ranges, rows=len(rows), failed=failed, seconds=UNIT_SECONDS * len(rows), best=best)
+        return SurveyedSweep(
+            done=ranges,
+            rows=len(rows),
+            failed=failed,
+            seconds=UNIT_SECONDS * len(rows),
+            best=best,
+            proposed=self.proposed.get(sweep_id, 0),
+        )
 
     def run_to_end(self, sweep_id: str = "s1", most: int = 10_000) -> None:
         """Have all workers do their tasks until the sweep has ended."""

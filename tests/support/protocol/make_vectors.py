@@ -22,6 +22,7 @@ from backtestr_protocol import (
     stream_messages,
     sweep_messages,
     system_status,
+    trial_messages,
 )
 from backtestr_protocol.codec import (
     REQUEST,
@@ -87,12 +88,36 @@ EVALUATE = evaluation_messages.EvaluateAlgorithm(
 SWEEP = sweep_messages.StartSweep(
     sweep_id="0c1d2e3f-4a5b-4c6d-8e7f-8091a2b3c4d5",
     config=msgspec.structs.replace(WHOLE_RANGE, parameters={}),
-    space={"fast": {"low": 5, "high": 49, "step": 1}, "slow": [20, 50, 200]},
+    space={
+        "fast": {"low": 5, "high": 49, "step": 1},
+        "slow": [20, 50, 200],
+        "stop": {"low": 0.5, "high": 3.0, "distribution": "log_uniform"},
+    },
     where="fast < slow",
-    method="random",
+    method="tpe",
     trials=100,
     seed=7,
+    batch_size=32,
     metrics=["sharpeRatio", "maxDrawdown"],
+)
+TRIALS = trial_messages.TrialList(
+    groups=[
+        trial_messages.TrialGroup(
+            group="5d0c2f9e8b7a41c6a3f4e1d2c3b4a596",
+            algorithm="sma_cross",
+            symbols=["BTCPERP"],
+            timeframe="1m",
+            data_version="8e1f0a2b3c4d5e6f708192a3b4c5d6e7",
+            start_time=1_641_168_000_000,
+            end_time=1_641_254_400_000,
+            bars=1_440,
+            trials=1_036,
+            runs=1_140,
+            first_time=NOW - 86_400_000,
+            last_time=NOW,
+        )
+    ],
+    count=3,
 )
 RESULTS = messages.GetBacktestResults(backtest_id=BACKTEST, tables=["equity", "trades"], mapped=True)
 REPLAY = price_messages.StartPriceReplay(
@@ -144,6 +169,7 @@ def requests() -> list[Case]:
         request(12, "EvaluateAlgorithm", EVALUATE, counter=11),
         request(13, "GetBacktestResults", RESULTS, counter=12),
         request(14, "StartSweep", SWEEP, counter=13),
+        request(16, "GetTrials", trial_messages.GetTrials(algorithm_id="sma_cross", symbol="BTCPERP"), counter=14),
     ]
 
 
@@ -208,6 +234,7 @@ def responses() -> list[Case]:
         estimated_ms=250,
         path="fused",
         path_reason="combinations of sma_cross share its lines",
+        batch_size=32,
     )
     return [
         answer("Welcome", 1, "Success", welcome, instance_id=INSTANCE),
@@ -240,6 +267,7 @@ def responses() -> list[Case]:
             "name": "with a table file, and a table attached",
         },
         answer("SweepAccepted", 14, "Success", sweep),
+        answer("TrialList", 16, "Success", TRIALS),
         accepted("Error, not attributed", RESPONSE, encode_message(SIGNER, RESPONSE, unattributed)),
     ]
 

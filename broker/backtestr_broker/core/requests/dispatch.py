@@ -141,6 +141,7 @@ class Requests:
             "GetSweepResults": sweeps.results,
             "GetSweepRun": sweeps.run,
             "DeleteSweep": sweeps.delete,
+            "GetTrials": self._asking("GetTrials"),
         }
 
     def execute(self, session: Session, payload: Payload, request_key: RequestKey) -> Contract | None:

@@ -14,7 +14,7 @@ from backtestr_broker.core.clients.sessions import Session
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_protocol.codec import encode
-from backtestr_protocol.errors import ValidationError
+from backtestr_protocol.errors import InvalidConfiguration, NotPermitted, ValidationError
 from backtestr_protocol.known_fields import check_known_fields
 from backtestr_protocol.messages import BacktestConfig, Contract
 from backtestr_protocol.sweep_messages import (
@@ -30,6 +30,8 @@ from backtestr_protocol.sweep_tasks import SweepRow
 
 # Bytes of one sweep's request: it is kept as long as the broker knows the sweep, and goes to a worker with each block.
 MAX_REQUEST_BYTES = 256 << 10
+# The methods whose trials follow from their numbers, so that any worker of a cluster can compute any of them.
+ON_CLUSTERS = ("grid", "random")
 
 
 class _WithConfig(msgspec.Struct):
@@ -51,13 +53,15 @@ def check_config_fields(data: bytes | msgspec.Raw, hint: str) -> None:
 class SweepRequests:
     """The requests about sweeps, as methods."""
 
-    def __init__(self, outbox: Outbox, scheduler: Scheduler) -> None:
+    def __init__(self, outbox: Outbox, scheduler: Scheduler, cluster: str = "") -> None:
+        """Take the address of the `cluster` that computes sweeps which name none; empty if there is none."""
         self._outbox = outbox
+        self._cluster = cluster
         self._scheduler = scheduler
         self._sweeping = scheduler.sweeping
         self._sweeps = scheduler.sweeping.sweeps
 
-    def start(self, _session: Session, data: StartSweep, request_key: RequestKey) -> Contract | None:
+    def start(self, session: Session, data: StartSweep, request_key: RequestKey) -> Contract | None:
         if data.config.backtest_id is not None:
             raise ValidationError(
                 "$.config.backtestId: a sweep has many backtests; give the sweep a sweepId", path="$.config.backtestId"
@@ -68,8 +72,32 @@ class SweepRequests:
                 "ranges in place of long lists of values",
                 path="$",
             )
+        cluster = self._cluster_of(session, data)
         sweep_id = data.sweep_id if data.sweep_id is not None else self._outbox.unique_id()
-        return self._sweeping.start(data, sweep_id, request_key)
+        return self._sweeping.start(data, sweep_id, request_key, cluster)
+
+    def _cluster_of(self, session: Session, data: StartSweep) -> str:
+        """Return the address of the cluster that computes a sweep; empty if there is none.
+
+        Raises `NotPermitted` for a client elsewhere that names one: the broker's workers connect to it, and trust it
+        with code. Raises `InvalidConfiguration` for a method whose trials depend on rows.
+        """
+        named = data.scheduler
+        if named and session.key is not None and named != self._cluster:
+            raise NotPermitted(
+                f"a client with a key of its own ({session.key!r}) may not have the broker connect to {named}; on the "
+                "broker's machine, name it in broker.toml (scheduler under [sweep]), or start the sweep there",
+                key=session.key,
+            )
+        if data.method in ON_CLUSTERS:
+            return self._cluster if named is None else named
+        if named:
+            raise InvalidConfiguration(
+                f"a sweep with method {data.method} proposes its trials from the rows of earlier ones, and is computed "
+                "by the broker's own workers: leave out scheduler, or take method random",
+                paths=["$.scheduler", "$.method"],
+            )
+        return ""
 
     def pause(self, _session: Session, data: SweepRef, request_key: RequestKey) -> None:
         self._sweeping.pause(self._sweeps.get(data.sweep_id), request_key)
@@ -84,7 +112,9 @@ class SweepRequests:
         self._sweeping.delete(self._sweeps.get(data.sweep_id), request_key)
 
     def status(self, _session: Session, data: SweepRef, _request_key: RequestKey) -> Contract:
-        return self._sweeps.get(data.sweep_id).details(self._outbox.now, self._sweeping.compute_workers)
+        sweep = self._sweeps.get(data.sweep_id)
+        self._sweeping.trials.settle(sweep)
+        return sweep.details(self._outbox.now, self._sweeping.compute_workers)
 
     def list_all(self, _session: Session, data: ListSweeps, _request_key: RequestKey) -> SweepList:
         now, workers = self._outbox.now, self._sweeping.compute_workers

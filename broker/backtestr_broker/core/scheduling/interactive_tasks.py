@@ -23,6 +23,8 @@ from .workers import Worker, Workers
 
 # Workers that a task may lose before it fails: it may be the task that ends them.
 MAX_LOSSES = 1
+# The key of a task that no request waits for: the broker's own.
+NO_REQUEST: RequestKey = ("", "")
 # The result of a task: the frames that its worker sent, or an error.
 Result = list[bytes] | BacktestrError | ErrorData
 # A function that takes a task's result, with the worker that did it; no worker where it was lost.
@@ -126,7 +128,8 @@ class InteractiveTasks:
 
     def waiting_requests(self) -> list[RequestKey]:
         """Return the keys of the requests that a task answers; that of a price replay waits with the replay."""
-        return [task.request_key for task in self._tasks.values() if task.work != "OpenReplay"]
+        waiting = (task for task in self._tasks.values() if task.work != "OpenReplay")
+        return [task.request_key for task in waiting if task.request_key != NO_REQUEST]
 
     def opening(self) -> set[RequestKey]:
         """Return the keys of the requests whose price replays are to be opened."""

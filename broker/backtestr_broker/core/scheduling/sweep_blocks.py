@@ -2,6 +2,9 @@
 
 What is left is a list of ranges of units, from whose front blocks are taken; a block that comes back goes there again.
 A block whose worker was lost is halved, until the one unit is found that ends workers.
+
+Where a cluster computes, blocks are spans: so many units that all its workers together have a second of work, for one
+worker here to cut up for them.
 """
 
 from __future__ import annotations
@@ -9,15 +12,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from backtestr_protocol.sweep_messages import MAX_BLOCK, SweepPathName
+from backtestr_protocol.sweep_messages import MAX_BLOCK
+from backtestr_protocol.sweep_tasks import MAX_SPAN
 
 # Seconds of work in a block: a task costs some 2 ms, and a backtest that a person starts waits for a block to end.
 BLOCK_SECONDS = 0.25
+# Of work of a whole cluster in a span: its workers have some blocks each, so that few of them wait for its end.
+SPAN_SECONDS = 1.0
 # Of the first block, whose speed is a guess, and by how much a block may be longer than the one before it.
 FIRST_SECONDS = 0.05
+# Of the blocks of a batch of trials, which all workers wait for: they share it, though a task costs some 2 ms.
+BATCHED_SECONDS = 0.02
 MAX_GROWTH = 4
-# Seconds of a combination and bar until they are measured, by path: measured on one core.
-USUAL_SPEED: dict[SweepPathName, float] = {"fused": 6e-9, "general": 2e-8, "single_runs": 4e-7}
 # The weight of the latest block in the measured speed.
 SMOOTHING = 0.3
 # Losses by one unit alone that do not make it the one that ends workers yet; and kills of a block before it is halved.
@@ -60,26 +66,46 @@ class Block:
 class BlockPlan:
     """The blocks of one sweep of `units`: those that are left, and by worker those that are being computed."""
 
-    def __init__(self, units: int, unit_seconds: float, size: int | None) -> None:
-        """Take how long a unit takes as a rule, and the `size` of blocks if it is not to follow from the speed."""
+    def __init__(
+        self, units: int, unit_seconds: float, size: int | None, *, in_spans: bool = False, batch: int | None = None
+    ) -> None:
+        """Take how long a unit takes as a rule, and the `size` of blocks if it is not to follow from the speed.
+
+        In spans a `size` is that of the blocks that they are cut into. Units that come in batches of `batch` are not
+        known before their batch is proposed, which follows from all units before it.
+        """
         self.units = units
+        self.proposed = units if batch is None else 0  # units that are known
+        self._batch = batch
         self.units_left = units  # those being computed included
         self.unit_seconds = max(unit_seconds, 1e-9)
         self.in_flight: dict[str, Block] = {}
         self._size = size
         self._left: deque[Block] = deque([Block(0, units)] if units else [])
-        self._largest = max(1, min(MAX_BLOCK, round(FIRST_SECONDS / self.unit_seconds)))
-        self._is_measured = False
+        self._in_spans = in_spans
+        self._most = MAX_SPAN if in_spans else MAX_BLOCK
+        self._workers = 1  # that compute a span together
+        self._largest = max(1, min(self._most, round(FIRST_SECONDS / self.unit_seconds)))
+        self.is_measured = False
 
     def has_left(self) -> bool:
         """Return true if there is a block for a worker."""
-        return bool(self._left)
+        return bool(self._left) and self._left[0].first < self.proposed
+
+    def next_batch(self) -> int | None:
+        """Return the number of the batch that can be proposed now; None while others of its units are left."""
+        if self._batch is None or self.proposed == self.units or self.units_left > self.units - self.proposed:
+            return None
+        return self.proposed // self._batch
+
+    def take_proposed(self, units: int) -> None:
+        """Take that so many units are known."""
+        self.proposed = max(self.proposed, min(units, self.units))
 
     def take(self, worker_id: str) -> Block:
         """Return the next block, for that worker."""
         front = self._left[0]
-        size = self._size or max(1, min(self._largest, MAX_BLOCK, round(BLOCK_SECONDS / self.unit_seconds)))
-        count = min(front.count, size)
+        count = min(front.count, self._next_size(), self.proposed - front.first)
         if count == front.count:
             block = self._left.popleft()
         else:
@@ -87,6 +113,15 @@ class BlockPlan:
             self._left[0] = Block(front.first + count, front.count - count, front.losses, front.killed)
         self.in_flight[worker_id] = block
         return block
+
+    def _next_size(self) -> int:
+        seconds = SPAN_SECONDS * self._workers if self._in_spans else BLOCK_SECONDS
+        if self._batch is not None:
+            seconds = BATCHED_SECONDS
+        by_speed = max(1, min(self._largest, self._most, round(seconds / self.unit_seconds)))
+        if self._size is None:
+            return by_speed
+        return min(self._most, max(by_speed, self._size * self._workers)) if self._in_spans else self._size
 
     def limit_ms(self, block: Block) -> int | None:
         """Return how long a block may take; None for a unit alone."""
@@ -98,12 +133,27 @@ class BlockPlan:
         """Take the end of the block that a worker had, on which it spent so many seconds."""
         block = self.in_flight.pop(worker_id)
         self.units_left -= block.count
-        if block.reason is not None or seconds <= 0.0:
+        if block.reason is None:
+            self._measure(block.count, seconds)
+
+    def finished_but(self, worker_id: str, left: Iterable[tuple[int, int]], seconds: float, workers: int) -> None:
+        """Take the end of a span, on which `workers` spent so many seconds added up, but for ranges that are `left`."""
+        span = self.in_flight.pop(worker_id)
+        again = [Block(first, count) for first, count in left]
+        done = span.count - sum(block.count for block in again)
+        self.units_left -= done
+        self._left.extendleft(reversed(again))
+        self._workers = max(1, workers)
+        if span.reason is None and done:
+            self._measure(done, seconds)
+
+    def _measure(self, count: int, seconds: float) -> None:
+        if seconds <= 0.0:
             return
-        measured = max(seconds / block.count, 1e-9)
-        self.unit_seconds += (SMOOTHING if self._is_measured else 1.0) * (measured - self.unit_seconds)
-        self._is_measured = True
-        self._largest = max(self._largest, min(MAX_BLOCK, MAX_GROWTH * block.count))
+        measured = max(seconds / count, 1e-9)
+        self.unit_seconds += (SMOOTHING if self.is_measured else 1.0) * (measured - self.unit_seconds)
+        self.is_measured = True
+        self._largest = max(self._largest, min(self._most, MAX_GROWTH * count))
 
     def gave_back(self, worker_id: str) -> None:
         """Take back the block of a worker that could not compute it."""
@@ -134,3 +184,4 @@ class BlockPlan:
         assert all(end <= start for end, start in zip(ends, starts, strict=False)), "a unit is left twice"
         assert sum(block.count for block in blocks) == self.units_left, "a unit is neither done nor left"
         assert not ends or ends[-1] <= self.units
+        assert all(block.first + block.count <= self.proposed for block in self.in_flight.values()), "not proposed"

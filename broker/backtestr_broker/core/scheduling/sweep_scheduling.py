@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from backtestr_broker.core.clients.answers import RequestKey
-from backtestr_broker.core.commit_queue import PendingSweep
+from backtestr_broker.core.commit_queue import DoneDeletions, PendingSweep
 from backtestr_broker.core.outbox import Outbox
 from backtestr_broker.core.records import Change, SweepDeleted, SweepPut, SweepRecord
 from backtestr_protocol import topics, worker_channel
@@ -21,16 +21,32 @@ from backtestr_protocol.errors import BacktestrError, Busy, ErrorData, MessageEr
 from backtestr_protocol.state_values import checksum
 from backtestr_protocol.stream_messages import Column
 from backtestr_protocol.sweep_messages import DeletedSweep, StartSweep, SweepAccepted
-from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep, SweepBlock, SweepSurvey
+from backtestr_protocol.sweep_tasks import (
+    BlockDone,
+    CheckedSweep,
+    ProposedBatch,
+    SpanDone,
+    SurveyedSweep,
+    SweepBlock,
+    SweepProposal,
+    SweepSpan,
+    SweepSurvey,
+)
 
-from .interactive_tasks import InteractiveTasks
+from .interactive_tasks import NO_REQUEST, Done, InteractiveTasks, Result
 from .jobs import Jobs
 from .sweeps import Sweep, SweepEvent, Sweeps, checked_answer
 from .task_queue import MAX_PASSED, RETRY_AFTER_MS
+from .trial_counts import TrialCounts
 from .workers import Worker, Workers
 
+# Workers that may be lost while they propose a batch, before the sweep fails.
+MAX_PROPOSALS_LOST = 3
+
 _checked_decoder = msgspec.msgpack.Decoder(CheckedSweep)
+_proposed_decoder = msgspec.msgpack.Decoder(ProposedBatch)
 _done_decoder = msgspec.msgpack.Decoder(BlockDone)
+_span_decoder = msgspec.msgpack.Decoder(SpanDone)
 _survey_decoder = msgspec.msgpack.Decoder(SurveyedSweep)
 _deleted_decoder = msgspec.msgpack.Decoder(DeletedSweep)
 
@@ -53,6 +69,7 @@ class SweepScheduling:
         self._assign_all = assign
         self._workers = workers
         self._interactive = interactive
+        self.trials = TrialCounts(outbox, interactive, self.sweeps, lambda sweep: self._publish(sweep, {}))
         self.unreadable: list[str] = []  # sweeps of an earlier broker that this one cannot read
         self._starting: dict[str, Sweep] = {}  # accepted once they are on disk; no client sees them before
         self._deleting: set[str] = set()
@@ -79,8 +96,12 @@ class SweepScheduling:
 
     # --- requests ---
 
-    def start(self, data: StartSweep, sweep_id: str, request_key: RequestKey) -> SweepAccepted | None:
+    def start(
+        self, data: StartSweep, sweep_id: str, request_key: RequestKey, cluster: str = ""
+    ) -> SweepAccepted | None:
         """Have a worker check a sweep, then accept it. The same request again is answered as before.
+
+        `cluster` is the address of the one that computes it; empty for none.
 
         Raises `StateConflict` for another sweep of that id, and `Busy`.
         """
@@ -93,7 +114,8 @@ class SweepScheduling:
             self.sweeps.check_room(len(self._starting))
         accept = partial(self._accept, data.dry_run, sweep_id, asked, request_key)
         done = self._interactive.answering("CheckSweep", request_key, accept)
-        self._interactive.ask("CheckSweep", encode(data), request_key, "B", done=done)
+        asked_of_worker = msgspec.structs.replace(data, scheduler=cluster)
+        self._interactive.ask("CheckSweep", encode(asked_of_worker), request_key, "B", done=done)
         return None
 
     def check_free(self, sweep_id: str) -> None:
@@ -160,6 +182,7 @@ class SweepScheduling:
         if event is not None:
             self._change(sweep, event)
         self._outbox.answer_durably(request_key, sweep.accepted(self.compute_workers), [SweepPut(sweep.record())])
+        self.trials.settle(sweep)
         self._assign_all()
 
     def delete(self, sweep: Sweep, request_key: RequestKey) -> None:
@@ -169,22 +192,44 @@ class SweepScheduling:
                 f"sweep {sweep.sweep_id!r} is {sweep.status}; stop it (StopSweep) before it is deleted",
                 status=sweep.status,
             )
-        if sweep.blocks.in_flight or sweep.sweep_id in self._deleting:
+        if self.is_busy(sweep):
             raise Busy(f"the last blocks of sweep {sweep.sweep_id!r} are just ending", retryAfterMs=RETRY_AFTER_MS)
 
         def removed(frames: list[bytes]) -> None:
-            self._deleting.discard(sweep.sweep_id)
             answer = decode(_deleted_decoder, frames[0])
             deleted: list[Change] = [SweepDeleted(sweep.sweep_id)]
             self._outbox.answer_durably(request_key, answer, deleted)
-            self.sweeps.forget(sweep.sweep_id)
-            self._outbox.sequencer.drop(topics.progress(sweep.sweep_id))
+            self._forget(sweep)
 
-        answering = self._interactive.answering("DeleteSweep", request_key, removed)
+        self._remove(sweep, request_key, self._interactive.answering("DeleteSweep", request_key, removed))
 
-        def done(worker: Worker | None, result: list[bytes] | BacktestrError | ErrorData) -> None:
+    def is_busy(self, sweep: Sweep) -> bool:
+        """Return true while blocks of a sweep are being computed, or it is being deleted."""
+        return bool(sweep.blocks.in_flight) or sweep.sweep_id in self._deleting
+
+    def retire(self, sweep: Sweep, retired: Callable[[BacktestrError | ErrorData | None], None]) -> None:
+        """Remove an ended sweep that no request is about; `retired` gets the error, if any. Raises `Busy`."""
+
+        def done(_worker: Worker | None, result: Result) -> None:
+            if not isinstance(result, list):
+                retired(result)
+                return
+            self._outbox.submit_admitted([SweepDeleted(sweep.sweep_id)], DoneDeletions())
+            self._forget(sweep)
+            retired(None)
+
+        self._remove(sweep, NO_REQUEST, done)
+
+    def _forget(self, sweep: Sweep) -> None:
+        self.sweeps.forget(sweep.sweep_id)
+        self._outbox.sequencer.drop(topics.progress(sweep.sweep_id))
+
+    def _remove(self, sweep: Sweep, request_key: RequestKey, then: Done) -> None:
+        """Have a worker remove the rows of a sweep, then call `then`. Raises `Busy`."""
+
+        def done(worker: Worker | None, result: Result) -> None:
             self._deleting.discard(sweep.sweep_id)
-            answering(worker, result)
+            then(worker, result)
 
         self._deleting.add(sweep.sweep_id)
         try:
@@ -216,17 +261,34 @@ class SweepScheduling:
         worker.task_id = f"sweep:{sweep.sweep_id}:{self._numbered}"  # no backtest has such an id
         self._at[worker.worker_id] = sweep.sweep_id
         client_id, request_id = sweep.request_key
-        work: worker_channel.Work = "RunBlock" if sweep.is_surveyed else "SurveySweep"
+        work, data = self._task(sweep, worker)
         assign = worker_channel.Assign(task_id=worker.task_id, work=work, client_id=client_id, request_id=request_id)
-        self._outbox.instruct(worker.peer, assign, self._task(sweep, worker))
+        self._outbox.instruct(worker.peer, assign, data)
         return True
 
-    def _task(self, sweep: Sweep, worker: Worker) -> bytes:
+    def _task(self, sweep: Sweep, worker: Worker) -> tuple[worker_channel.Work, bytes]:
         if not sweep.is_surveyed:
             sweep.surveyor = worker.worker_id
-            return encode(SweepSurvey(sweep_id=sweep.sweep_id, checked=sweep.checked))
+            return "SurveySweep", encode(SweepSurvey(sweep_id=sweep.sweep_id, checked=sweep.checked))
+        if not sweep.blocks.has_left():
+            batch = sweep.blocks.next_batch()
+            assert batch is not None
+            sweep.proposer = worker.worker_id
+            return "ProposeBatch", encode(SweepProposal(sweep_id=sweep.sweep_id, checked=sweep.checked, batch=batch))
         block = sweep.blocks.take(worker.worker_id)
-        return encode(
+        if sweep.scheduler is not None and block.reason is None:
+            return "RunSpan", encode(
+                SweepSpan(
+                    sweep_id=sweep.sweep_id,
+                    checked=sweep.checked,
+                    first=block.first,
+                    count=block.count,
+                    stride=sweep.stride,
+                    unit_seconds=sweep.blocks.unit_seconds,
+                    is_measured=sweep.blocks.is_measured,
+                )
+            )
+        return "RunBlock", encode(
             SweepBlock(
                 sweep_id=sweep.sweep_id,
                 checked=sweep.checked,
@@ -253,9 +315,16 @@ class SweepScheduling:
             return
         del self._at[worker.worker_id]
         cells_done: dict[str, Column] = {}
+        span: SpanDone | None = None
         try:
             if error is None and sweep.surveyor == worker.worker_id:
                 sweep.surveyed(decode(_survey_decoder, payload[0]))
+            elif error is None and sweep.proposer == worker.worker_id:
+                sweep.take_proposed(decode(_proposed_decoder, payload[0]).proposed)
+            elif error is None and sweep.is_at_span(worker.worker_id):
+                span = decode(_span_decoder, payload[0])
+                sweep.span_done(worker.worker_id, span, self._outbox.now)
+                cells_done = span.cells_done
             elif error is None:
                 done = decode(_done_decoder, payload[0])
                 sweep.block_done(worker.worker_id, done, self._outbox.now)
@@ -265,16 +334,32 @@ class SweepScheduling:
         if error is not None:
             sweep.worker_gone(worker.worker_id)
             self._failed(sweep, error)
+        elif span is not None and span.problem is not None and sweep.status in ("queued", "running"):
+            self._halted(sweep, span, span.problem)
         elif sweep.is_done and not sweep.ended:
             self._change(sweep, "completed", cells_done=cells_done)
         else:
             self._publish(sweep, cells_done)
+        self.trials.settle(sweep)
 
     def lost(self, worker_id: str, reason: str, *, killed: bool) -> None:
         """Take the loss of a worker that had a task of a sweep."""
         sweep = self.sweeps.get(self._at.pop(worker_id))
         sweep.worker_gone(worker_id, reason, killed=killed)
+        if sweep.proposals_lost >= MAX_PROPOSALS_LOST:
+            sweep.proposals_lost = 0
+            text = f"{MAX_PROPOSALS_LOST} workers were lost while they proposed the next trials of the sweep: {reason}"
+            self._failed(sweep, self._outbox.error_data(SystemFault(f"{text}; resume it (ResumeSweep) to try again")))
         self._publish(sweep, {})
+        self.trials.settle(sweep)
+
+    def _halted(self, sweep: Sweep, span: SpanDone, problem: ErrorData) -> None:
+        """Let a sweep wait until it is resumed, as when its cluster was lost, or fail it; what is on disk counts."""
+        if not span.pauses:
+            self._failed(sweep, problem)
+            return
+        self._change(sweep, "paused", problem, span.cells_done)
+        self._outbox.publish(topics.ERRORS, encoded_payload("Error", problem))
 
     def _failed(self, sweep: Sweep, error: ErrorData) -> None:
         """End a sweep whose block failed as a whole; what is on disk stays, and it can be resumed."""
@@ -317,6 +402,6 @@ class SweepScheduling:
             assert task_id is not None
             assert task_id.startswith(f"sweep:{sweep_id}:")
         at_blocks = {worker_id for sweep in self.sweeps for worker_id in sweep.blocks.in_flight}
-        surveyors = {sweep.surveyor for sweep in self.sweeps} - {None}
-        assert at_blocks | surveyors == self._at.keys(), "a block is computed by no worker, or a worker has none"
+        others = {worker_id for sweep in self.sweeps for worker_id in (sweep.surveyor, sweep.proposer)} - {None}
+        assert at_blocks | others == self._at.keys(), "a block is computed by no worker, or a worker has none"
         assert not (self._workers.idle("compute") and self.sweeps.has_work()), "a block waits though a worker is idle"

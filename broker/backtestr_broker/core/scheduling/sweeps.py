@@ -28,13 +28,21 @@ from backtestr_protocol.sweep_messages import (
     MAX_SWEEPS,
     SweepAccepted,
     SweepBest,
+    SweepCluster,
     SweepDetails,
     SweepProgress,
     SweepStatus,
 )
-from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep, SurveyedSweep
+from backtestr_protocol.sweep_tasks import (
+    USUAL_SPEED,
+    BlockDone,
+    CheckedSweep,
+    SpanDone,
+    SurveyedSweep,
+    proposing_seconds,
+)
 
-from .sweep_blocks import USUAL_SPEED, BlockPlan
+from .sweep_blocks import BlockPlan
 from .task_queue import RETRY_AFTER_MS
 
 SweepEvent = Literal["started", "paused", "resumed", "completed", "failed", "stopped"]
@@ -82,7 +90,13 @@ class Sweep:
         self.figures = SweepFigures()
         self.is_surveyed = True  # false: what is stored of it is not known yet
         self.surveyor: str | None = None  # the worker that finds out
-        self.blocks = BlockPlan(checked.units, unit_seconds(checked), checked.sweep.block_size)
+        self.proposer: str | None = None  # the worker that proposes the next batch of trials
+        self.proposals_lost = 0  # workers that were lost while they proposed it
+        self.scheduler = checked.sweep.scheduler or None  # the address of the cluster that computes it
+        self.cluster = None if self.scheduler is None else SweepCluster(scheduler=self.scheduler)
+        in_spans = self.scheduler is not None
+        batch, size = checked.sweep.batch_size, checked.sweep.block_size
+        self.blocks = BlockPlan(checked.units, unit_seconds(checked), size, in_spans=in_spans, batch=batch)
         self._finished: deque[tuple[float, int]] = deque(maxlen=RATED_BLOCKS)  # when, and the rows
 
     @property
@@ -105,11 +119,36 @@ class Sweep:
         """Return true if a worker could take a task of it now."""
         if self.status not in ("queued", "running"):
             return False
-        return self.blocks.has_left() if self.is_surveyed else self.surveyor is None
+        if not self.is_surveyed:
+            return self.surveyor is None
+        return self.blocks.has_left() or self.has_proposal()
+
+    def has_proposal(self) -> bool:
+        """Return true if the next batch of trials can be proposed, and nobody does it yet."""
+        return self.proposer is None and self.blocks.next_batch() is not None
+
+    def take_proposed(self, trials: int) -> None:
+        """Take that so many of its trials are proposed, and on disk."""
+        self.proposer, self.proposals_lost = None, 0
+        self.blocks.take_proposed(trials)
 
     def block_done(self, worker_id: str, done: BlockDone, now: float) -> None:
         """Count a block, whose rows are on disk."""
         self.blocks.finished(worker_id, done.seconds)
+        self._count(done, now)
+
+    def is_at_span(self, worker_id: str) -> bool:
+        """Return true if the worker has a span of it, which a cluster computes, and not a block."""
+        return self.scheduler is not None and self.blocks.in_flight[worker_id].reason is None
+
+    def span_done(self, worker_id: str, done: SpanDone, now: float) -> None:
+        """Count what is on disk of a span, and take back what is left of it."""
+        self.blocks.finished_but(worker_id, done.left, done.seconds, done.workers)
+        if self.cluster is not None:
+            self.cluster = msgspec.structs.replace(self.cluster, workers=done.workers, refused=done.refused)
+        self._count(done, now)
+
+    def _count(self, done: BlockDone | SpanDone, now: float) -> None:
         had = self.figures
         self.figures = SweepFigures(
             done=had.done + done.rows,
@@ -124,11 +163,15 @@ class Sweep:
         self.surveyor, self.is_surveyed = None, True
         self.figures = SweepFigures(done=found.rows, failed=found.failed, seconds=found.seconds, best=found.best)
         self.blocks.surveyed(found.done, found.seconds)
+        self.blocks.take_proposed(found.proposed)
 
     def worker_gone(self, worker_id: str, lost: str | None = None, *, killed: bool = False) -> None:
         """Take back what a worker had of it; `lost` is the reason where the worker itself was lost."""
         if self.surveyor == worker_id:
             self.surveyor = None
+        elif self.proposer == worker_id:
+            self.proposer = None
+            self.proposals_lost += lost is not None
         elif lost is None:
             self.blocks.gave_back(worker_id)
         else:
@@ -154,6 +197,9 @@ class Sweep:
         rows = sum(count for _, count in islice(self._finished, 1, None))
         return rows / seconds if seconds > 0.0 and rows else None
 
+    def _left_ms(self, workers: int) -> int:
+        return estimated_ms(self.checked, self.blocks.units_left, self.blocks.unit_seconds, workers)
+
     def _percent(self) -> float:
         if self.is_done or not self.checked.units:
             return 100.0
@@ -168,7 +214,7 @@ class Sweep:
         if rate is not None:
             time_left = round(1000.0 * (combinations - figures.done) / rate)
         elif self.status in ("queued", "running"):
-            time_left = estimated_ms(self.blocks.units_left, self.blocks.unit_seconds, workers)
+            time_left = self._left_ms(workers)
         return {
             "sweep_id": self.sweep_id,
             "status": self.status,
@@ -192,7 +238,11 @@ class Sweep:
             "submit_time": self.submit_time,
             "start_time": self.start_time,
             "end_time": self.end_time,
+            "cluster": self.cluster,
             "error": self.error,
+            "trials_before": checked.trials_before,
+            "trials_after": figures.trials_after,
+            "trial_group": checked.trial_group,
         }
 
     def status_message(self, now: float, workers: int) -> SweepStatus:
@@ -216,7 +266,7 @@ class Sweep:
 
     def accepted(self, workers: int) -> SweepAccepted:
         """Return the answer to requests that start or change the sweep."""
-        left = estimated_ms(self.blocks.units_left, self.blocks.unit_seconds, workers)
+        left = self._left_ms(workers)
         return msgspec.structs.replace(
             checked_answer(self.checked, workers), sweep_id=self.sweep_id, status=self.status, estimated_ms=left
         )
@@ -252,9 +302,15 @@ def unit_seconds(checked: CheckedSweep) -> float:
     return USUAL_SPEED[checked.path] * checked.bars * max(share, 1e-3)
 
 
-def estimated_ms(units: int, seconds: float, workers: int) -> int:
-    """Return how long so many units take on so many workers, in whole milliseconds."""
-    return round(1000.0 * units * seconds / max(1, workers))
+def estimated_ms(checked: CheckedSweep, units: int, seconds: float, workers: int) -> int:
+    """Return how long so many units of a sweep take on so many workers, in whole milliseconds.
+
+    Trials that are learnt from are proposed by one worker while all others wait.
+    """
+    together = max(1, min(workers, checked.sweep.batch_size or workers))
+    method, known = checked.sweep.method, checked.units - units
+    proposing = proposing_seconds(method, checked.units) - proposing_seconds(method, known)
+    return round(1000.0 * (units * seconds / together + proposing))
 
 
 def checked_answer(checked: CheckedSweep, workers: int) -> SweepAccepted:
@@ -263,10 +319,13 @@ def checked_answer(checked: CheckedSweep, workers: int) -> SweepAccepted:
         cells=checked.cells,
         combinations=checked.combinations,
         exact=checked.exact,
-        estimated_ms=estimated_ms(checked.units, unit_seconds(checked), workers),
+        estimated_ms=estimated_ms(checked, checked.units, unit_seconds(checked), workers),
+        batch_size=checked.sweep.batch_size,
         path=checked.path,
         path_reason=checked.path_reason,
         notes=checked.notes,
+        trials_before=checked.trials_before,
+        trial_group=checked.trial_group,
     )
 
 
@@ -361,6 +420,8 @@ class Sweeps:
         sweep.status, sweep.error = following, error
         if event == "started" and sweep.start_time is None:
             sweep.start_time = wall_ms
+        if event == "resumed":
+            sweep.figures = msgspec.structs.replace(sweep.figures, trials_after=None)
         if event != "started":
             sweep._finished.clear()  # the rate begins anew
         sweep.end_time = wall_ms if sweep.ended else None
@@ -368,6 +429,11 @@ class Sweeps:
             self._turns.pop(sweep.sweep_id, None)
         else:
             self._turns.setdefault(sweep.sweep_id)
+        self.unsaved[sweep.sweep_id] = None
+
+    def counted(self, sweep: Sweep, trials: int) -> None:
+        """Take the number of all trials on the data of a sweep that has ended."""
+        sweep.figures = msgspec.structs.replace(sweep.figures, trials_after=trials)
         self.unsaved[sweep.sweep_id] = None
 
     def forget(self, sweep_id: str) -> None:
@@ -384,4 +450,5 @@ class Sweeps:
             sweep.blocks.check_invariants()
             assert (sweep.end_time is not None) == sweep.ended
             assert not (sweep.surveyor is not None and sweep.is_surveyed)
+            assert sweep.proposer is None or sweep.blocks.next_batch() is not None
             assert not (sweep.blocks.in_flight and not sweep.is_surveyed)

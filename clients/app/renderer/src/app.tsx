@@ -33,6 +33,9 @@ const DataScreen = lazy(async () => ({ default: (await import("./screens/data/da
 const RunScreen = lazy(async () => ({ default: (await import("./screens/run/run-screen")).RunScreen }));
 const RunsScreen = lazy(async () => ({ default: (await import("./screens/runs/runs-screen")).RunsScreen }));
 const BacktestScreen = lazy(async () => ({ default: (await import("./screens/live/backtest-screen")).BacktestScreen }));
+const SweepForm = lazy(async () => ({ default: (await import("./screens/sweeps/sweep-form")).SweepForm }));
+const SweepsScreen = lazy(async () => ({ default: (await import("./screens/sweeps/sweeps-screen")).SweepsScreen }));
+const SweepScreen = lazy(async () => ({ default: (await import("./screens/sweeps/sweep-screen")).SweepScreen }));
 const CompareScreen = lazy(async () => ({ default: (await import("./screens/compare/compare-screen")).CompareScreen }));
 const AlgorithmsScreen = lazy(async () => ({
   default: (await import("./screens/algorithms/algorithms-screen")).AlgorithmsScreen,
@@ -45,6 +48,8 @@ const TITLES: { readonly [screen in Route["screen"]]: string } = {
   run: "Run",
   runs: "Results",
   backtest: "Backtest",
+  sweep: "Sweep",
+  sweeps: "Sweeps",
   compare: "Compare",
   algorithms: "Algorithms",
   state: "Shared state",
@@ -174,6 +179,14 @@ function CurrentScreen(props: { readonly route: Route }): JSX.Element {
       <Match when={of("backtest")?.id} keyed>
         {(id) => <BacktestScreen id={id} view={of("backtest")?.view} />}
       </Match>
+      <Match when={of("sweep")}>{(at) => <SweepForm copyOf={at().copyOf} />}</Match>
+      {/* A sweep's screen is made anew for each sweep. */}
+      <Match when={of("sweeps")?.id} keyed>
+        {(id) => <SweepScreen id={id} />}
+      </Match>
+      <Match when={of("sweeps")}>
+        <SweepsScreen />
+      </Match>
       <Match when={of("compare")}>{(at) => <CompareScreen ids={at().ids} />}</Match>
       <Match when={of("algorithms")}>{(at) => <AlgorithmsScreen algorithm={at().algorithm} />}</Match>
       <Match when={of("state")}>{(at) => <StateScreen key={at().key} />}</Match>
@@ -225,11 +238,12 @@ function Shortcuts(props: { readonly commands: readonly Command[] }): JSX.Elemen
 }
 
 function titleOf(route: Route): string {
+  if (route.screen === "sweeps" && route.id !== undefined) return `Sweep ${route.id.slice(0, 8)}`;
   return route.screen === "backtest" ? `Backtest ${route.id.slice(0, 8)}` : TITLES[route.screen];
 }
 
 function placeOf(route: Route): string {
-  return route.screen === "backtest" ? "runs" : route.screen;
+  return { backtest: "runs", sweep: "sweeps" }[route.screen as string] ?? route.screen;
 }
 
 function found<Item>(

@@ -6,6 +6,8 @@ export type Route =
   | { readonly screen: "run"; readonly copyOf?: string }
   | { readonly screen: "runs" }
   | { readonly screen: "backtest"; readonly id: string; readonly view?: string }
+  | { readonly screen: "sweep"; readonly copyOf?: string }
+  | { readonly screen: "sweeps"; readonly id?: string }
   | { readonly screen: "compare"; readonly ids: readonly string[] }
   | { readonly screen: "algorithms"; readonly algorithm?: string }
   | { readonly screen: "state"; readonly key?: string }
@@ -30,7 +32,10 @@ export function parseRoute(hash: string): Route {
     case "data":
       return { screen: "data", ...given("symbol", first), ...given("timeframe", second) };
     case "run":
-      return first === undefined ? { screen: "run", ...given("copyOf", query.get("copy")) } : unknown;
+    case "sweep":
+      return first === undefined ? { screen: head, ...given("copyOf", query.get("copy")) } : unknown;
+    case "sweeps":
+      return second === undefined ? { screen: "sweeps", ...given("id", first) } : unknown;
     case "runs":
       if (second !== undefined) return unknown;
       return first === undefined
@@ -56,7 +61,10 @@ export function formatRoute(route: Route): string {
     case "data":
       return joined("data", route.symbol, route.symbol === undefined ? undefined : route.timeframe);
     case "run":
-      return joined("run") + query({ copy: route.copyOf });
+    case "sweep":
+      return joined(route.screen) + query({ copy: route.copyOf });
+    case "sweeps":
+      return joined("sweeps", route.id);
     case "runs":
       return joined("runs");
     case "backtest":

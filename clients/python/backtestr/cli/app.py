@@ -44,6 +44,7 @@ from .results_command import print_results, results
 from .stop import stop
 from .sweep_commands import sweep, sweeps
 from .top import show_top
+from .trials_command import trials
 from .ui_command import ui
 
 app = typer.Typer(
@@ -66,6 +67,7 @@ app.command()(results)
 app.command()(stop)
 app.command()(sweep)
 app.command()(sweeps)
+app.command()(trials)
 app.command()(metrics)
 app.command("top")(show_top)
 app.command()(ui)

@@ -74,6 +74,8 @@ def status_table(status: SystemStatus) -> RenderableType:
 def _disk(disk: DiskUsage) -> str:
     parts = {
         results_text(disk.results): disk.results_bytes,
+        f"{disk.sweeps:,} sweep{'s' * (disk.sweeps != 1)}": disk.sweeps_bytes,
+        "trials": disk.trials_bytes,
         "bars": disk.catalogue_bytes,
         "database": disk.database_bytes,
         "damaged databases": disk.damaged_bytes,

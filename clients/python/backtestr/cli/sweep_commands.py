@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from backtestr.sweep import Sweep, named
 from backtestr_protocol.messages import TickPrice
-from backtestr_protocol.sweep_messages import SweepAccepted, SweepStatus
+from backtestr_protocol.sweep_messages import SweepAccepted, SweepDetails, SweepMethod, SweepStatus
 
 from .console import EXIT_ERROR, EXIT_INTERRUPTED, AsJson, assignments, broker, err, out, print_json
 
@@ -25,13 +25,25 @@ def sweep(
     timeframe: Annotated[str, typer.Option(help="Number and unit: 30s 5m 2h 1d 1w 1M.")],
     space: Annotated[
         list[str],
-        typer.Option(help="NAME=LOW:HIGH[:STEP], both ends included, or NAME=VALUE,VALUE,…; one for each parameter."),
+        typer.Option(
+            help="One for each parameter: NAME=LOW:HIGH[:STEP], both ends included; NAME=VALUE,VALUE,…; or a "
+            "distribution, NAME=LOW..HIGH or NAME=LOW..HIGH:log."
+        ),
     ],
     where: Annotated[str | None, typer.Option(help="A constraint, such as 'fast < slow'.")] = None,
     objective: Annotated[str, typer.Option(help="The metric that the best row is best by.")] = "sharpe_ratio",
     minimize: Annotated[bool, typer.Option("--minimize", help="The lowest value is the best.")] = False,
-    trials: Annotated[int | None, typer.Option(help="Run so many combinations by chance, not all.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="With --trials: which ones.", min=0)] = 0,
+    method: Annotated[
+        SweepMethod | None,
+        typer.Option(
+            help="tpe and cmaes learn from rows; default: grid, and random with --trials.", show_default=False
+        ),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Run so many combinations, not all.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="With every method but grid: which combinations.", min=0)] = 0,
+    batch_size: Annotated[
+        int | None, typer.Option(help="With tpe and cmaes: trials proposed together; default: 16 and 8.", min=1)
+    ] = None,
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter that is not swept.")] = None,
     start_date: Annotated[str | None, typer.Option("--start", help="ISO 8601, UTC; default: the first bar.")] = None,
     end_date: Annotated[str | None, typer.Option("--end", help="ISO 8601, exclusive; default: all bars.")] = None,
@@ -43,6 +55,9 @@ def sweep(
     commission: Annotated[float, typer.Option(help="Fraction of traded value: 0.0005 is 0.05 %.")] = 0.0,
     slippage: Annotated[float, typer.Option(help="Fraction of price, against you.")] = 0.0,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a convention such as fillAt=close.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="tcp://HOST:PORT of a Dask scheduler whose workers compute; '' for none.")
+    ] = None,
     rows: Annotated[int, typer.Option(help="The best rows to print.", min=1)] = 10,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and estimate, and start nothing.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the sweep's id, and do not wait.")] = False,
@@ -53,7 +68,6 @@ def sweep(
     Ctrl-C leaves the sweep running; see: backtestr sweeps.
     """
     axes = dict(_axis(one) for one in space)
-    method: Literal["grid", "random"] = "grid" if trials is None else "random"
     config: dict[str, Any] = {
         "start": start_date,
         "end": end_date,
@@ -65,7 +79,15 @@ def sweep(
         "parameters": assignments(param, "--param"),
         **assignments(option, "--option"),
     }
-    asked: dict[str, Any] = {"timeframe": timeframe, "space": axes, "where": where, "method": method, "trials": trials}
+    asked: dict[str, Any] = {
+        "timeframe": timeframe,
+        "space": axes,
+        "where": where,
+        "method": method or ("grid" if trials is None else "random"),
+        "trials": trials,
+        "batch_size": batch_size,
+        "scheduler": scheduler,
+    }
     with broker(as_json) as client:
         counted = client.count_sweep(algorithm, symbol, **asked, **config)
         if dry_run:
@@ -89,7 +111,7 @@ def sweep(
         except KeyboardInterrupt:
             err.print(f"the sweep goes on; see, or stop it: backtestr sweeps {found.id}", soft_wrap=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        _print_rows(found, rows, as_json)
+        _print_rows(found, rows, as_json, status)
         if status.status == "failed":
             raise typer.Exit(EXIT_ERROR)
 
@@ -132,27 +154,35 @@ def counted_text(counted: SweepAccepted) -> str:
     of = "" if counted.combinations == counted.cells else f" of {counted.cells:,}"
     notes = "".join(f"; {note}" for note in counted.notes)
     seconds = counted.estimated_ms / 1000
-    return f"{about}{counted.combinations:,}{of} combinations, some {seconds:,.1f} s ({counted.path_reason}){notes}"
+    before = f"; {counted.trials_before:,} were run on these bars before" if counted.trials_before else ""
+    run = f"{about}{counted.combinations:,}{of} combinations, some {seconds:,.1f} s ({counted.path_reason})"
+    return f"{run}{before}{notes}"
 
 
 def sweeps_table(listed: list[SweepStatus]) -> Table:
     """Return sweeps as a table."""
     table = Table("sweep", "status", "algorithm", "symbols", "timeframe")
-    for name in ("done", "failed", "left"):
+    for name in ("done", "failed", "left", "trials"):
         table.add_column(name, justify="right")
     table.add_column("best")
     for one in listed:
         left = "" if one.time_left_ms is None else f"{one.time_left_ms / 1000:,.0f} s"
         best = "" if one.best is None else f"{one.objective} {one.best.value:.4g} at {named(one.best.parameters)}"
         done, failed = f"{one.done:,} of {one.of:,}", f"{one.failed:,}" if one.failed else ""
-        table.add_row(
-            one.sweep_id, one.status, one.algorithm_id, " ".join(one.symbols), one.timeframe, done, failed, left, best
-        )
+        known = (one.sweep_id, one.status, one.algorithm_id, " ".join(one.symbols), one.timeframe)
+        table.add_row(*known, done, failed, left, _trials(one), best)
     return table
 
 
-def _print_rows(found: Sweep, rows: int, as_json: bool) -> None:
-    status = found.status()
+def _trials(status: SweepStatus) -> str:
+    """Return how many combinations were ever run on the bars of a sweep; while it runs, how many were before it."""
+    if status.trials_after is not None:
+        return f"{status.trials_after:,}"
+    return "" if status.trials_before is None else f"{status.trials_before:,} before"
+
+
+def _print_rows(found: Sweep, rows: int, as_json: bool, status: SweepDetails | None = None) -> None:
+    status = status or found.status()
     best = found.best(rows) if status.done > status.failed else pl.DataFrame()
     if as_json:
         print_json({"status": status, "rows": best.to_dicts()})
@@ -167,6 +197,8 @@ def _print_rows(found: Sweep, rows: int, as_json: bool) -> None:
         out.print(table)
     if status.error is not None:
         err.print(status.error.message, markup=False, highlight=False, soft_wrap=True)
+    for refused in [] if status.cluster is None else status.cluster.refused:
+        err.print(f"no block for {refused}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
@@ -180,10 +212,14 @@ def _value(value: Any) -> str:
 
 
 def _axis(text: str) -> tuple[str, Any]:
-    """Read `fast=5:50`, `slow=20:200:5`, `kind=a,b` or `fast=5` as a parameter and its values."""
+    """Read `fast=5:50`, `slow=20:200:5`, `stop=0.5..3`, `kind=a,b` or `fast=5` as a parameter and its values."""
     name, equals, values = text.partition("=")
     if not equals or not name or not values:
-        raise typer.BadParameter(f"{text!r} is not NAME=LOW:HIGH[:STEP] or NAME=VALUE,VALUE", param_hint="--space")
+        raise typer.BadParameter(
+            f"{text!r} is not NAME=LOW:HIGH[:STEP], NAME=LOW..HIGH or NAME=VALUE,VALUE", param_hint="--space"
+        )
+    if ".." in values:
+        return name, _distribution(text, values)
     if ":" not in values:
         return name, [_scalar(one) for one in values.split(",")]
     numbers = [_scalar(one) for one in values.split(":")]
@@ -192,6 +228,18 @@ def _axis(text: str) -> tuple[str, Any]:
             f"{text!r} is no range: write NAME=LOW:HIGH or NAME=LOW:HIGH:STEP", param_hint="--space"
         )
     return name, {"low": numbers[0], "high": numbers[1], "step": numbers[2] if len(numbers) == 3 else 1}
+
+
+def _distribution(text: str, values: str) -> dict[str, Any]:
+    """Read `0.5..3` or `0.5..3:log` as a distribution."""
+    ends, colon, kind = values.partition(":")
+    low, _, high = ends.partition("..")
+    numbers = _scalar(low), _scalar(high)
+    if (colon and kind != "log") or any(isinstance(one, str | bool) for one in numbers):
+        raise typer.BadParameter(
+            f"{text!r} is no distribution: write NAME=LOW..HIGH or NAME=LOW..HIGH:log", param_hint="--space"
+        )
+    return {"low": numbers[0], "high": numbers[1], "distribution": "log_uniform" if colon else "uniform"}
 
 
 def _scalar(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 import type { PriceUpdate } from "../generated/contracts.js";
 import { checkedPayload, isMap, isWhole, type Payload, shown } from "./codec.js";
+import { numbersOf, VALUE_BYTES } from "./columns.js";
 import { MessageError, SerializationError } from "./errors.js";
 import { decode, unpack } from "./msgpack-decoder.js";
 import { Packed } from "./msgpack-encoder.js";
@@ -10,7 +11,6 @@ import { Packed } from "./msgpack-encoder.js";
 export const MAX_BATCH_BYTES = 64 << 20;
 /** Messages in a batch, as many as a broker accepts: without a bound a few bytes could stand for any number. */
 export const MAX_BATCH_MESSAGES = 65_536;
-const VALUE_BYTES = 8;
 
 /** A format of compressed batches. */
 export type Compression = "lz4" | "zstd" | "gzip";
@@ -212,7 +212,7 @@ function columnsOf(columns: unknown, type: unknown, count: number): PriceColumns
     const text = columns[name];
     if (typeof text === "string") texts[name] = text;
   }
-  const [timestamp, bid, ask, last, volume] = NUMBERS.map((name) => numbersOf(columns, name, count)) as [
+  const [timestamp, bid, ask, last, volume] = NUMBERS.map((name) => numberColumn(columns, name, count)) as [
     Float64Array,
     Float64Array,
     Float64Array,
@@ -222,7 +222,7 @@ function columnsOf(columns: unknown, type: unknown, count: number): PriceColumns
   return new PriceColumns(count, texts as unknown as PriceTexts, { timestamp, bid, ask, last, volume });
 }
 
-function numbersOf(columns: { readonly [name: string]: unknown }, name: NumberColumn, count: number): Float64Array {
+function numberColumn(columns: { readonly [name: string]: unknown }, name: NumberColumn, count: number): Float64Array {
   const column = columns[name];
   if (typeof column === "number") return new Float64Array(count).fill(column);
   const dtype = name === "timestamp" ? "<i8" : "<f8";
@@ -231,27 +231,5 @@ function numbersOf(columns: { readonly [name: string]: unknown }, name: NumberCo
     const came = isMap(column) ? `${shown(column.dtype)} in ${shown(column.data)}` : shown(column);
     throw new SerializationError(`the column ${name} of ${count} prices is ${dtype}; ${came} came`);
   }
-  return dtype === "<f8" ? floats(data) : wholes(data);
-}
-
-// Arrays have the byte order of the machine, and the wire is little-endian.
-const IS_LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
-
-function floats(data: Uint8Array): Float64Array {
-  if (IS_LITTLE_ENDIAN) return new Float64Array(data.slice().buffer);
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  return Float64Array.from({ length: data.length / VALUE_BYTES }, (_, index) =>
-    view.getFloat64(VALUE_BYTES * index, true),
-  );
-}
-
-/** Returns int64 as numbers: times in milliseconds are far below 2^53. */
-function wholes(data: Uint8Array): Float64Array {
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const numbers = new Float64Array(data.length / VALUE_BYTES);
-  for (let index = 0; index < numbers.length; index += 1) {
-    const at = VALUE_BYTES * index;
-    numbers[index] = view.getInt32(at + 4, true) * 4_294_967_296 + view.getUint32(at, true);
-  }
-  return numbers;
+  return numbersOf({ dtype, data });
 }

@@ -148,9 +148,9 @@ export interface BacktestRef {
 }
 
 /**
- * The results of a backtest. `metrics` is nil until the backtest has ended. Those of a stopped backtest are of the
- * bars that it simulated. `warmupBars` is the number of bars before the first one that the algorithm saw; of
- * several symbols, the fewest.
+ * The results of a backtest; `metrics` is nil until it has ended, and of the simulated bars if it was stopped.
+ * `warmupBars` is the number of bars before the first one that the algorithm saw; of several symbols, the fewest.
+ * `trialGroup` names the trials that it counts among, for GetTrials.
  */
 export interface BacktestResults {
   readonly backtestId: string;
@@ -160,6 +160,7 @@ export interface BacktestResults {
   readonly tables: readonly TableRef[];
   /** a whole number of up to 2^53 - 1, 0 or more. Default: 0 */
   readonly warmupBars?: number | undefined;
+  readonly trialGroup?: string | undefined;
 }
 
 /**
@@ -374,7 +375,8 @@ export interface DescribeMarketData {
 /**
  * The bytes that the data directory has on disk, as measured at `measuredTime`, and those that are free there.
  * `results` is the number of stored results. `damagedBytes` is what was set aside of damaged databases.
- * `tablesBytes` are those of table files.
+ * `tablesBytes` are those of table files, `sweepsBytes` those of the rows of `sweeps`, `trialsBytes` those of the
+ * ledger of trials.
  */
 export interface DiskUsage {
   readonly results: number;
@@ -387,6 +389,12 @@ export interface DiskUsage {
   readonly measuredTime: number;
   /** Default: 0 */
   readonly tablesBytes?: number | undefined;
+  /** Default: 0 */
+  readonly sweeps?: number | undefined;
+  /** Default: 0 */
+  readonly sweepsBytes?: number | undefined;
+  /** Default: 0 */
+  readonly trialsBytes?: number | undefined;
 }
 
 /**
@@ -595,6 +603,22 @@ export interface GetSweepRun {
   /** a whole number of up to 2^53 - 1, 0 or more */
   readonly row: number;
   readonly backtestId?: string | undefined;
+}
+
+/**
+ * The groups to count: those to which every field that is given applies, the latest first. `group` is the id of one
+ * group, as results and sweeps name it. `algorithmId` is a name, or an id, of which the name counts: all versions
+ * are in one group. `symbol` is among those of the group.
+ */
+export interface GetTrials {
+  /** the id of a group of trials is 32 characters of hex */
+  readonly group?: string | undefined;
+  readonly algorithmId?: string | undefined;
+  /** a symbol is 1 to 64 printable characters without spaces around them */
+  readonly symbol?: string | undefined;
+  readonly timeframe?: string | undefined;
+  /** Default: 100 */
+  readonly limit?: number | undefined;
 }
 
 export interface Hello {
@@ -1186,11 +1210,14 @@ export interface StartPriceReplay {
 /**
  * A sweep to run, or with `dryRun` only to check, count and estimate. `config` is that of each of its backtests, as
  * in StartBacktest and without a `backtestId`; its `parameters` are the ones that are not swept. `space` has, by
- * parameter, a value, a list of values, or `{low, high, step}`, both ends included. `where` is a constraint on
- * parameters, such as `fast < slow`. `grid` runs every combination, and `random` so many `trials` of them, each
- * once, which `seed` alone selects. `objective` names the metric that `direction` is about. `metrics` are the
- * figures of each row: the usual ones if absent, and every one for `["all"]`. `blockSize` is the number of cells
- * that a worker takes at a time; if absent, it follows from the measured speed.
+ * parameter, a value, a list of values, or `{low, high, step}`, both ends included, or `{low, high, distribution}`
+ * with `uniform` or `log_uniform`. `where` is a constraint on parameters, such as `fast < slow`. `grid` runs every
+ * combination, and all other methods so many `trials` of them, each once: `random` those that `seed` alone selects,
+ * and `tpe` and `cmaes` those that they propose from the rows of earlier ones, `batchSize` of them at a time.
+ * `objective` names the metric that `direction` is about. `metrics` are the figures of each row: the usual ones if
+ * absent, and every one for `["all"]`. `blockSize` is the number of cells that a worker takes at a time; if absent,
+ * it follows from the measured speed. `scheduler` is the address of the Dask cluster that computes it: absent, that
+ * of the broker's configuration; empty, none, so that the broker's own workers do.
  */
 export interface StartSweep {
   readonly sweepId?: string | undefined;
@@ -1198,16 +1225,19 @@ export interface StartSweep {
   readonly space: { readonly [name: string]: unknown };
   readonly where?: string | undefined;
   /** Default: "grid" */
-  readonly method?: "grid" | "random" | undefined;
+  readonly method?: "cmaes" | "grid" | "random" | "tpe" | undefined;
   readonly trials?: number | undefined;
   /** a whole number of up to 2^53 - 1, 0 or more. Default: 0 */
   readonly seed?: number | undefined;
+  readonly batchSize?: number | undefined;
   /** Default: "sharpe_ratio" */
   readonly objective?: string | undefined;
   /** Default: "maximize" */
   readonly direction?: "maximize" | "minimize" | undefined;
   readonly metrics?: readonly string[] | undefined;
   readonly blockSize?: number | undefined;
+  /** the address of a Dask scheduler, such as tcp://10.0.0.5:8786 or tls://host:8786, or an empty text */
+  readonly scheduler?: string | undefined;
   /** Default: false */
   readonly dryRun?: boolean | undefined;
 }
@@ -1304,7 +1334,9 @@ export interface Streams {
  * The answer to StartSweep and to Pause-, Resume- and StopSweep. The sweep runs `combinations` of its `cells`;
  * where the number is not `exact`, it is told from a sample of the space. `estimatedMs` is how long that takes on
  * all compute workers if they do nothing else. `notes` say what the sweep does in another way than it was asked to.
- * The answer to a dry run has no `sweepId` and no `status`.
+ * The answer to a dry run has no `sweepId` and no `status`. `batchSize` is that of a sweep that learns from its
+ * rows. `trialsBefore` is how many combinations this broker had run with this algorithm on these bars, in sweeps
+ * and backtests, before the sweep began; `trialGroup` names them for GetTrials.
  */
 export interface SweepAccepted {
   readonly sweepId?: string | undefined;
@@ -1318,6 +1350,9 @@ export interface SweepAccepted {
   readonly pathReason: string;
   /** Default: [] */
   readonly notes?: readonly string[] | undefined;
+  readonly batchSize?: number | undefined;
+  readonly trialsBefore?: number | undefined;
+  readonly trialGroup?: string | undefined;
 }
 
 /** The best row so far: its cell, its value of the objective, and its swept parameters. */
@@ -1328,6 +1363,19 @@ export interface SweepBest {
   readonly parameters: { readonly [name: string]: unknown };
 }
 
+/**
+ * The cluster that computes a sweep, as its latest blocks found it. `workers` of the scheduler's compute. `refused`
+ * names those that would compute other bits, and what differs.
+ */
+export interface SweepCluster {
+  /** the address of a Dask scheduler, such as tcp://10.0.0.5:8786 or tls://host:8786, or an empty text */
+  readonly scheduler: string;
+  /** a whole number of up to 2^53 - 1, 0 or more. Default: 0 */
+  readonly workers?: number | undefined;
+  /** Default: [] */
+  readonly refused?: readonly string[] | undefined;
+}
+
 /** The answer to GetSweepStatus: the status, and `sweep`, the request with all that it left out filled in. */
 export interface SweepDetails {
   readonly sweepId: string;
@@ -1335,7 +1383,7 @@ export interface SweepDetails {
   readonly algorithmId: string;
   readonly symbols: readonly string[];
   readonly timeframe: string;
-  readonly method: "grid" | "random";
+  readonly method: "cmaes" | "grid" | "random" | "tpe";
   readonly objective: string;
   readonly direction: "maximize" | "minimize";
   readonly cells: number;
@@ -1355,7 +1403,11 @@ export interface SweepDetails {
   readonly submitTime: number;
   readonly startTime?: number | undefined;
   readonly endTime?: number | undefined;
+  readonly cluster?: SweepCluster | undefined;
   readonly error?: ErrorData | undefined;
+  readonly trialsBefore?: number | undefined;
+  readonly trialsAfter?: number | undefined;
+  readonly trialGroup?: string | undefined;
   readonly path: "fused" | "general" | "single_runs";
   readonly pathReason: string;
   /** Default: [] */
@@ -1370,9 +1422,10 @@ export interface SweepList {
 }
 
 /**
- * The progress of a sweep, after each block of it. `cellsDone` are finished cells as columns: `cell`, the swept
- * parameters, and `value`, that of the objective, NaN where it is undefined. A parameter that is true or false is 1
- * or 0, and one that is text is the place of its value in the list of the space. Every `stride`th cell is named.
+ * The progress of a sweep, after each block of it. `cellsDone` are finished cells as columns: `cell`, `trial` where
+ * the method is `tpe` or `cmaes`, the swept parameters, and `value`, that of the objective, NaN where it is
+ * undefined. A parameter that is true or false is 1 or 0, and one that is text is the place of its value in the
+ * list of the space. Every `stride`th cell is named.
  */
 export interface SweepProgress {
   readonly sweepId: string;
@@ -1380,7 +1433,7 @@ export interface SweepProgress {
   readonly algorithmId: string;
   readonly symbols: readonly string[];
   readonly timeframe: string;
-  readonly method: "grid" | "random";
+  readonly method: "cmaes" | "grid" | "random" | "tpe";
   readonly objective: string;
   readonly direction: "maximize" | "minimize";
   readonly cells: number;
@@ -1400,7 +1453,11 @@ export interface SweepProgress {
   readonly submitTime: number;
   readonly startTime?: number | undefined;
   readonly endTime?: number | undefined;
+  readonly cluster?: SweepCluster | undefined;
   readonly error?: ErrorData | undefined;
+  readonly trialsBefore?: number | undefined;
+  readonly trialsAfter?: number | undefined;
+  readonly trialGroup?: string | undefined;
   /** Default: {} */
   readonly cellsDone?: { readonly [name: string]: Column } | undefined;
   /** a whole number of up to 2^53 - 1, 1 or more. Default: 1 */
@@ -1423,7 +1480,11 @@ export interface SweepResults {
 /**
  * The status of a sweep: `done` of `of` combinations, of which `failed` ones have a reason in place of figures.
  * `rate` is in combinations a second, and absent until some are done. `timeLeftMs` follows from it. `blocks` are
- * being computed at this moment. `workMs` is the time that workers have spent on what is done, added up.
+ * being computed at this moment. `workMs` is the time that workers have spent on what is done, added up. `cluster`
+ * is that of a sweep on several machines. A paused sweep with an `error` has lost its cluster. `trialsBefore` is
+ * how many combinations this broker had run with this algorithm on these bars, in sweeps and backtests, when the
+ * sweep was accepted. `trialsAfter` is that number soon after the sweep has ended, its own combinations included;
+ * it is absent until then. GetTrials with `trialGroup` gives the number at any moment.
  */
 export interface SweepStatus {
   readonly sweepId: string;
@@ -1431,7 +1492,7 @@ export interface SweepStatus {
   readonly algorithmId: string;
   readonly symbols: readonly string[];
   readonly timeframe: string;
-  readonly method: "grid" | "random";
+  readonly method: "cmaes" | "grid" | "random" | "tpe";
   readonly objective: string;
   readonly direction: "maximize" | "minimize";
   readonly cells: number;
@@ -1451,7 +1512,11 @@ export interface SweepStatus {
   readonly submitTime: number;
   readonly startTime?: number | undefined;
   readonly endTime?: number | undefined;
+  readonly cluster?: SweepCluster | undefined;
   readonly error?: ErrorData | undefined;
+  readonly trialsBefore?: number | undefined;
+  readonly trialsAfter?: number | undefined;
+  readonly trialGroup?: string | undefined;
 }
 
 /**
@@ -1513,6 +1578,33 @@ export interface TopicLoad {
   readonly topic: string;
   readonly messages: number;
   readonly subscribers: number;
+}
+
+/**
+ * The trials of one algorithm on the same bars. `trials` is the number of distinct combinations, and `runs` how
+ * often workers have run one of them. `dataVersion` is a checksum of the `bars` that were tested, from the open
+ * time of the first (`startTime`) to the close of the last (`endTime`). `firstTime` and `lastTime` are when the
+ * first and the latest run was entered.
+ */
+export interface TrialGroup {
+  readonly group: string;
+  readonly algorithm: string;
+  readonly symbols: readonly string[];
+  readonly timeframe: string;
+  readonly dataVersion: string;
+  readonly startTime: number;
+  readonly endTime: number;
+  readonly bars: number;
+  readonly trials: number;
+  readonly runs: number;
+  readonly firstTime: number;
+  readonly lastTime: number;
+}
+
+/** The groups, those that were run last first; `count` is of all that match, also of those beyond the limit. */
+export interface TrialList {
+  readonly groups: readonly TrialGroup[];
+  readonly count: number;
 }
 
 /**
@@ -1622,6 +1714,7 @@ export interface Requests {
   readonly GetSweepResults: { readonly data: GetSweepResults; readonly answer: SweepResults };
   readonly GetSweepRun: { readonly data: GetSweepRun; readonly answer: BacktestAccepted };
   readonly DeleteSweep: { readonly data: SweepRef; readonly answer: DeletedSweep };
+  readonly GetTrials: { readonly data: GetTrials; readonly answer: TrialList };
 }
 
 /** The data of each type of stream message. */
@@ -1640,10 +1733,10 @@ export interface StreamTypes {
   readonly Batch: Batch;
 }
 
-/** The type of the messages on each topic; a name that ends with a dot stands for all topics that begin so. */
+/** The types of the messages on each topic; a name that ends with a dot stands for all topics that begin so. */
 export interface TopicTypes {
   readonly "prices.": "PriceUpdate";
-  readonly "progress.": "BacktestProgress";
+  readonly "progress.": "BacktestProgress" | "SweepProgress";
   readonly "orders.": "OrderUpdate";
   readonly "positions.": "PositionUpdate";
   readonly "system.status": "SystemStatus";

@@ -117,6 +117,7 @@ export const REQUEST_DATA = {
   GetSweepResults: "GetSweepResults",
   GetSweepRun: "GetSweepRun",
   DeleteSweep: "SweepRef",
+  GetTrials: "GetTrials",
 } as const;
 
 /**
@@ -226,6 +227,13 @@ export const FIELDS = {
     row: "number",
     backtestId: "text?",
   },
+  GetTrials: {
+    group: "text?",
+    algorithmId: "text?",
+    symbol: "text?",
+    timeframe: "text?",
+    limit: "number?",
+  },
   Hello: {
     clientId: "text",
     clientName: "text?",
@@ -312,10 +320,12 @@ export const FIELDS = {
     method: "text?",
     trials: "number?",
     seed: "number?",
+    batchSize: "number?",
     objective: "text?",
     direction: "text?",
     metrics: "list of text?",
     blockSize: "number?",
+    scheduler: "text?",
     dryRun: "flag?",
   },
   SweepRef: {

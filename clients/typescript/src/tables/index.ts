@@ -20,10 +20,10 @@ const [SCHEMA, RECORD_BATCH] = [1, 3];
 const [HEADER_TYPE, HEADER, BODY_LENGTH] = [1, 2, 3];
 const [FOOTER_SCHEMA, FOOTER_BATCHES] = [1, 3];
 const [ENDIANNESS, FIELDS] = [0, 1];
-const [NAME, TYPE_TYPE, TYPE, DICTIONARY] = [0, 2, 3, 4];
+const [NAME, TYPE_TYPE, TYPE, DICTIONARY, CHILDREN] = [0, 2, 3, 4, 5];
 const [LENGTH, NODES, BUFFERS, COMPRESSION] = [0, 1, 2, 3];
 /** Arrow's types by their numbers. */
-const [INT, FLOAT, UTF8, BOOL, TIMESTAMP, LARGE_UTF8] = [2, 3, 5, 6, 10, 20];
+const [INT, FLOAT, UTF8, BOOL, TIMESTAMP, FIXED_SIZE_LIST, LARGE_UTF8] = [2, 3, 5, 6, 10, 16, 20];
 const UNITS = ["s", "ms", "us", "ns"] as const;
 /** Milliseconds in a unit, or how many of it are a millisecond: both exact, so that no time is off by a rounding. */
 const TO_MS: Record<string, readonly [times: number, per: number]> = {
@@ -38,6 +38,8 @@ interface Field {
   readonly type: ColumnType;
   /** Bytes of an offset: 4 of text, 8 of large text. */
   readonly offsetBytes: number;
+  /** The values of a row: 1, and more for a list of a fixed size. */
+  readonly width: number;
 }
 
 /** The part of a column that one record batch has. */
@@ -45,6 +47,8 @@ interface Part {
   readonly rows: number;
   readonly nullCount: number;
   readonly buffers: readonly Uint8Array[];
+  /** The values of lists of a fixed size. */
+  readonly listed?: Part;
 }
 
 /**
@@ -54,8 +58,17 @@ interface Part {
  * that are damaged, compressed, or have columns of other types.
  */
 export function decodeTable(bytes: Uint8Array): Table {
+  return refusing(() => decoded(bytes));
+}
+
+/** Returns the rows of several Arrow IPC streams with the same columns as one table. Throws `SerializationError`. */
+export function decodeTogether(streams: readonly Uint8Array[]): Table {
+  return refusing(() => decoded(streams.length === 1 ? (streams[0] as Uint8Array) : joinedStreams(streams)));
+}
+
+function refusing(decode: () => Table): Table {
   try {
-    return decoded(bytes);
+    return decode();
   } catch (error) {
     if (error instanceof SerializationError) throw error;
     throw new SerializationError(`it is no Arrow IPC stream or file: ${(error as Error).message}`, null, {
@@ -111,6 +124,26 @@ function ofStream(bytes: Uint8Array): Content {
   return { schema: first.header, batches: messagesFrom(bytes, first.end) };
 }
 
+/** Returns streams as one: the schema of the first, and the batches of all. */
+function joinedStreams(streams: readonly Uint8Array[]): Uint8Array {
+  let columns: string | undefined;
+  const parts = streams.map((bytes, index) => {
+    const { schema, batches } = ofStream(bytes);
+    const own = JSON.stringify(fieldsOf(schema));
+    columns ??= own;
+    if (own !== columns) throw new RangeError("its parts have other columns");
+    const start = messageAt(bytes, 0)?.end as number;
+    let end = start;
+    for (const batch of batches) end = batch.end;
+    return bytes.subarray(index === 0 ? 0 : start, end);
+  });
+  const mark = new Uint8Array(MARK).fill(0xff, 0, 4); // the end of a stream
+  return joined(
+    [...parts, mark],
+    parts.reduce((size, part) => size + part.length, MARK),
+  );
+}
+
 function* messagesFrom(bytes: Uint8Array, start: number): Generator<Message> {
   for (let at = start; at < bytes.length; ) {
     const message = messageAt(bytes, at);
@@ -146,7 +179,8 @@ function fieldsOf(schema: FlatTable): Field[] {
     const kind = field.byte(TYPE_TYPE);
     const type = field.has(DICTIONARY) ? undefined : typeOf(kind, field);
     if (type === undefined) throw new SerializationError(`the column ${name} has a type that is not known (${kind})`);
-    return { name, type, offsetBytes: kind === LARGE_UTF8 ? 8 : 4 };
+    const width = kind === FIXED_SIZE_LIST ? field.table(TYPE).int(0) : 1;
+    return { name, type, offsetBytes: kind === LARGE_UTF8 ? 8 : 4, width };
   });
 }
 
@@ -170,6 +204,11 @@ function typeOf(kind: number, field: FlatTable): ColumnType | undefined {
       const zone = decodeText(type.text(1));
       return unit && `timestamp[${unit}${zone === "" ? "" : `, ${zone}`}]`;
     }
+    case FIXED_SIZE_LIST: {
+      const [values] = field.tables(CHILDREN);
+      const isPlain = values !== undefined && values.byte(TYPE_TYPE) === FLOAT && !values.has(DICTIONARY);
+      return isPlain && typeOf(FLOAT, values) === "float64" ? `float64[${field.table(TYPE).int(0)}]` : undefined;
+    }
     default:
       return undefined;
   }
@@ -181,20 +220,25 @@ function takeBatch(batch: FlatTable, body: Uint8Array, fields: readonly Field[],
   const rows = batch.size(LENGTH);
   const nodes = batch.pairs(NODES);
   const buffers = batch.pairs(BUFFERS);
-  let next = 0;
-  for (const [index, field] of fields.entries()) {
-    const [length, nullCount] = nodes[index] ?? [];
-    if (length !== rows || nullCount === undefined) throw new RangeError("a column has another number of rows");
-    const own = buffers.slice(next, next + (field.type === "utf8" ? 3 : 2));
+  let [node, next] = [0, 0];
+  function part(expected: number, count: number): Part {
+    const [length, nullCount] = nodes[node] ?? [];
+    if (length !== expected || nullCount === undefined) throw new RangeError("a column has another number of rows");
+    const own = buffers.slice(next, next + count);
+    node += 1;
     next += own.length;
     const found = own.map(([offset, size]) => {
       if (offset + size > body.length) throw new RangeError("a column reaches beyond its end");
       return body.subarray(offset, offset + size);
     });
-    (parts[index] as Part[]).push({ rows, nullCount, buffers: found });
+    return { rows: expected, nullCount, buffers: found };
   }
-  if (next !== buffers.length || nodes.length !== fields.length)
-    throw new RangeError("it has columns that are not named");
+  for (const [index, field] of fields.entries()) {
+    const isListed = field.type.startsWith("float64[");
+    const own = part(rows, field.type === "utf8" ? 3 : isListed ? 1 : 2);
+    (parts[index] as Part[]).push(isListed ? { ...own, listed: part(rows * field.width, 2) } : own);
+  }
+  if (next !== buffers.length || node !== nodes.length) throw new RangeError("it has columns that are not named");
   return rows;
 }
 
@@ -253,12 +297,28 @@ function valuesOf(field: Field, parts: readonly Part[], rows: number, nulls: Uin
   if (type === "utf8") return textOf(field, parts, rows, nulls);
   if (type === "bool") return booleansOf(parts, rows, nulls);
   if (type.startsWith("timestamp")) return timesOf(type, parts, rows, nulls);
+  if (type.startsWith("float64[")) return listsOf(field, parts, rows, nulls);
   const values = numbersOf(ARRAYS[type as keyof typeof ARRAYS], parts, rows, nulls !== undefined);
   if (nulls !== undefined) {
     const empty = type.startsWith("float") ? Number.NaN : type.endsWith("64") ? 0n : 0;
     for (let row = 0; row < rows; row += 1) if (nulls[row] === 1) (values as unknown[])[row] = empty;
   }
   return values as ColumnValues;
+}
+
+/** Returns the values of lists of a fixed size, one list after the other; those of a list that is null are NaN. */
+function listsOf(field: Field, parts: readonly Part[], rows: number, nulls: Uint8Array | undefined): ColumnValues {
+  const { width } = field;
+  const listed = parts.map((part) => part.listed as Part);
+  for (const part of listed) {
+    if ((part.buffers[1] as Uint8Array).length < part.rows * 8) throw new RangeError("a column has too few values");
+  }
+  let missing = nullsOf(listed, rows * width);
+  if (nulls !== undefined) {
+    missing ??= new Uint8Array(rows * width);
+    for (let row = 0; row < rows; row += 1) if (nulls[row] === 1) missing.fill(1, row * width, (row + 1) * width);
+  }
+  return valuesOf({ ...field, type: "float64" }, listed, rows * width, missing);
 }
 
 interface ArrayType {

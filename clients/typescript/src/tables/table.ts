@@ -14,6 +14,7 @@ export type ColumnType =
   | "uint16"
   | "uint32"
   | "uint64"
+  | `float64[${number}]`
   | `timestamp[${"s" | "ms" | "us" | "ns"}${string}]`;
 
 /**
@@ -23,6 +24,7 @@ export type ColumnType =
  * - A timestamp is milliseconds since the Unix epoch, UTC, as everywhere in this client; microseconds are its fraction.
  * - Integers of 64 bits are bigints.
  * - Text is decoded when it is read.
+ * - `float64[16]` has 16 numbers in each row: those of row r are from 16 r up to 16 r + 15.
  *
  * Where a value is null, a float and a timestamp are NaN, others are 0, and text is null; `Table.nulls` tells them apart.
  */
@@ -39,7 +41,7 @@ export type ColumnValues =
   | BigUint64Array
   | TextColumn;
 
-/** A table: its columns by name, each with `rows` values. */
+/** A table: its columns by name, each with `rows` values (`float64[16]` with 16 for each row). */
 export interface Table {
   readonly rows: number;
   /** The names of the columns, in order. */

@@ -26,13 +26,32 @@ export type Call =
   | "request"
   | "requestWithAttachments"
   | "backtest"
+  | "sweep"
+  | "countSweep"
+  | "findSweep"
+  | "ofSweep"
   | "wait"
   | "results"
   | "marketData"
   | "evaluate"
   | "statistics";
 /** The streams that it gives. */
-export type StreamKind = "updates" | "batches" | "progress" | "orders" | "positions" | "events" | "state";
+export type StreamKind = "updates" | "batches" | "progress" | "orders" | "positions" | "sweep" | "events" | "state";
+/** The methods of a sweep's handle that are calls. */
+export const OF_SWEEPS = [
+  "status",
+  "wait",
+  "raiseFailure",
+  "results",
+  "best",
+  "run",
+  "trials",
+  "pause",
+  "resume",
+  "stop",
+  "delete",
+] as const;
+export type OfSweep = (typeof OF_SWEEPS)[number];
 
 /** The program sends these messages. */
 export type ToWorker =

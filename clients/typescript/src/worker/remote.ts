@@ -12,16 +12,30 @@ import { type ClientEvents, EVENTS } from "../events.js";
 import type {
   BacktestProgress,
   BacktestStatus,
+  ListSweeps,
   OrderUpdate,
   PositionUpdate,
   Requests,
+  SweepAccepted,
+  SweepStatus,
+  TrialGroup,
   Welcome,
 } from "../generated/contracts.js";
-import type { BacktestOptions, MarketDataOptions, SubscribeOptions, Tested, Timed } from "../options.js";
+import type {
+  BacktestOptions,
+  MarketDataOptions,
+  SubscribeOptions,
+  SweepOptions,
+  Tested,
+  Timed,
+  TrialsOptions,
+} from "../options.js";
 import { PriceBatch } from "../price-batch.js";
+import { trialFields } from "../request-fields.js";
 import type { Results, TableName } from "../results.js";
 import type { Waiting } from "../run.js";
 import type { Gap, Received, Restarted } from "../subscription.js";
+import type { SweepUpdate } from "../sweep.js";
 import type { Table } from "../tables/table.js";
 import { listen, type Port } from "../transports/port.js";
 import {
@@ -37,12 +51,16 @@ import {
 } from "./messages.js";
 import { RemoteState } from "./remote-state.js";
 import { RemoteStream } from "./remote-stream.js";
+import { RemoteSweep, type SweepCalls } from "./remote-sweep.js";
 
 /** Milliseconds that a closing client may take at the other end. */
 const CLOSING_MS = 5_000;
 
 /** The results of a backtest as they travel: those of `Results`, without its methods. */
-export type RemoteResults = Pick<Results, "backtestId" | "status" | "config" | "metrics" | "tables" | "warmupBars">;
+export type RemoteResults = Pick<
+  Results,
+  "backtestId" | "status" | "config" | "metrics" | "tables" | "warmupBars" | "trialGroup"
+>;
 
 interface Waiter {
   resolve(value: unknown): void;
@@ -66,6 +84,10 @@ export class RemoteClient {
   readonly #watchers = new Set<(status: ConnectionState) => void>();
   readonly #ready: Promise<void>;
   #settle: { resolve(): void; reject(error: Error): void } | undefined;
+  readonly #ofSweeps: SweepCalls = {
+    call: (...args) => this.#call("ofSweep", ...args),
+    updates: (sweepId) => this.#stream("sweep", sweepId) as RemoteStream<SweepUpdate>,
+  };
   #ids = 0;
   #status: ConnectionState = "connecting";
   #welcome: Welcome | null = null;
@@ -160,6 +182,38 @@ export class RemoteClient {
   /** Starts a backtest, and resolves as soon as the broker has accepted it. */
   backtest(options: BacktestOptions): Promise<{ readonly backtestId: string }> {
     return this.#call("backtest", options) as Promise<{ backtestId: string }>;
+  }
+
+  /** Starts a sweep, and resolves with its handle once it is accepted. */
+  async sweep(options: SweepOptions): Promise<RemoteSweep> {
+    const { sweepId, accepted } = (await this.#call("sweep", options)) as {
+      readonly sweepId: string;
+      readonly accepted: SweepAccepted;
+    };
+    return new RemoteSweep(this.#ofSweeps, sweepId, accepted);
+  }
+
+  /** Checks a sweep without starting it: how many combinations it has, and how long they are expected to take. */
+  countSweep(options: SweepOptions): Promise<SweepAccepted> {
+    return this.#call("countSweep", options) as Promise<SweepAccepted>;
+  }
+
+  /** Returns the handle of a sweep that was started elsewhere or before. Raises `NotFound`. */
+  async findSweep(sweepId: string): Promise<RemoteSweep> {
+    await this.#call("findSweep", sweepId);
+    return new RemoteSweep(this.#ofSweeps, sweepId, null);
+  }
+
+  /** Lists the sweeps that the broker knows, the latest first. */
+  async listSweeps(options: ListSweeps = {}): Promise<readonly SweepStatus[]> {
+    const list = await this.request("ListSweeps", options);
+    return list.sweeps;
+  }
+
+  /** Lists how many combinations of each algorithm were ever run on the same bars, those that were run last first. */
+  async trials(options: TrialsOptions = {}): Promise<readonly TrialGroup[]> {
+    const list = await this.request("GetTrials", trialFields(options));
+    return list.groups;
   }
 
   /** Waits for the final status of a backtest. */

@@ -7,11 +7,12 @@
 
 import type { Client } from "../client.js";
 import { ClosedError } from "../core/errors.js";
-import type { BacktestOptions } from "../options.js";
+import type { BacktestOptions, SweepOptions } from "../options.js";
 import type { Waiting } from "../run.js";
 import { listen, type Port } from "../transports/port.js";
-import { buffersOf, CREDIT, type FromWorker, type ToWorker, thrown } from "./messages.js";
+import { buffersOf, CREDIT, type FromWorker, type OfSweep, type ToWorker, thrown } from "./messages.js";
 import type { WritableStream } from "./served-state.js";
+import { ofSweep } from "./served-sweeps.js";
 import { parcels } from "./streams.js";
 
 /** Options of serving a client. */
@@ -83,7 +84,7 @@ export async function serveClient(port: Port, client: Client, options: ServeOpti
         }
         if (stream.isShut) break;
         stream.credit -= 1;
-        if (message.stream === "batches") handOver({ type: "items", id, items }, items);
+        if (message.stream === "batches" || message.stream === "sweep") handOver({ type: "items", id, items }, items);
         else post({ type: "items", id, items });
       }
       if (!isOver) post({ type: "end", id });
@@ -164,6 +165,17 @@ async function answered(client: Client, { call, args }: Extract<ToWorker, { type
       const run = await client.backtest({ watch: [], ...(args[0] as BacktestOptions) });
       return { backtestId: run.id };
     }
+    case "sweep": {
+      const sweep = await client.sweep(args[0] as SweepOptions);
+      return { sweepId: sweep.id, accepted: sweep.accepted };
+    }
+    case "countSweep":
+      return client.countSweep(args[0] as SweepOptions);
+    case "findSweep":
+      await client.findSweep(args[0] as string);
+      return undefined;
+    case "ofSweep":
+      return ofSweep(client, args[0] as string, args[1] as OfSweep, args.slice(2));
     case "wait": {
       const run = await client.run(args[0] as string);
       return run.wait(args[1] as Waiting).finally(() => run.abandon());

@@ -34,6 +34,12 @@ export async function* parcels(
     case "state":
       yield* servedState(client.sharedState(args[0] as string), stream);
       return;
+    case "sweep": {
+      const sweep = await client.findSweep(args[0] as string);
+      stream.close = (): void => sweep.close();
+      yield* together(sweep.updates());
+      return;
+    }
     default: {
       const run = await client.run(args[0] as string);
       const items = run[kind]();

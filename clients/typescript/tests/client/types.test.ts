@@ -13,6 +13,7 @@ import type {
   Received,
   StateUpdate,
   Subscription,
+  SweepProgress,
   SystemStatus,
   TopicData,
 } from "../../src/exports.js";
@@ -23,7 +24,7 @@ test("topics have the types of their messages", () => {
   expectTypeOf<TopicData<"orders.b1">>().toEqualTypeOf<OrderUpdate>();
   expectTypeOf<TopicData<`positions.${string}`>>().toEqualTypeOf<PositionUpdate>();
   expectTypeOf<TopicData<"prices.BTC.PERP.1m">>().toEqualTypeOf<PriceUpdate>();
-  expectTypeOf<TopicData<"progress.b">>().toEqualTypeOf<BacktestProgress>();
+  expectTypeOf<TopicData<"progress.b">>().toEqualTypeOf<BacktestProgress | SweepProgress>();
   expectTypeOf<TopicData<"system.status">>().toEqualTypeOf<SystemStatus>();
   expectTypeOf<TopicData<"system.errors">>().toEqualTypeOf<ErrorData>();
   expectTypeOf<TopicData<"system.backtests">>().toEqualTypeOf<BacktestStatus>();

@@ -257,6 +257,16 @@ describe("its files", () => {
   });
 });
 
+describe("the page of sweeps", () => {
+  it("has lines that run, and a row that is the backtest which one gets", async () => {
+    const text = readFileSync(join(ROOT, "docs/sweeps.md"), "utf8");
+    writeFileSync(join(project, "sweeps.mjs"), /```js\n([\s\S]+?)```/.exec(text)?.[1] ?? "");
+    const lines = (await output(process.execPath, "sweeps.mjs")).trim().split("\n");
+    // There is no update of a sweep that was over before its updates were asked for.
+    expect([lines[0], ...lines.slice(-2)].join("\n")).toMatch(/^\d+\n\d+n \d+n -?\d+\.\d+\ntrue$/);
+  });
+});
+
 describe("the page that explains it", () => {
   it("begins with lines that run", async () => {
     const text = readFileSync(join(PACKAGE, "README.md"), "utf8");

@@ -2,11 +2,12 @@
 
 import { execFileSync } from "node:child_process";
 import { resolve } from "node:path";
+import { Vector } from "apache-arrow";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { toArrow } from "../../src/arrow.js";
 import { SerializationError } from "../../src/core/errors.js";
-import { decodeTable, type Table, TextColumn } from "../../src/tables/index.js";
+import { decodeTable, decodeTogether, type Table, TextColumn } from "../../src/tables/index.js";
 
 const PYTHON = resolve(import.meta.dirname, "../../../../.venv/bin/python");
 
@@ -27,6 +28,7 @@ def made(rows, with_nulls):
         "entries": pl.Series(of(lambda at: at % 5 < 2), dtype=pl.Boolean),
         "__proto__": pl.Series(of(lambda at: float(at)), dtype=pl.Float64),
         "7": pl.Series(of(lambda at: float(at)), dtype=pl.Float64),
+        "sums": pl.Series(of(lambda at: [at / 3, None if with_nulls and at % 5 == 2 else 0.5, -at]), dtype=pl.Array(pl.Float64, 3)),
         "seconds": pl.Series(of(lambda at: datetime.datetime(2020, 1, 1) + datetime.timedelta(milliseconds=at)), dtype=pl.Datetime("ms")),
     }
     for name in whole:
@@ -51,6 +53,9 @@ made(1000, False).write_ipc_stream(packed, compression="zstd", compat_level=olde
 found["compressed"] = [base64.b64encode(packed.getvalue()).decode()]
 views = io.BytesIO()
 made(10, False).write_ipc_stream(views, compression="uncompressed")
+lists = io.BytesIO()
+pl.DataFrame({"sums": [[1.0], [2.0, 3.0]]}).write_ipc_stream(lists, compression="uncompressed", compat_level=oldest)
+found["lists of many lengths"] = [base64.b64encode(lists.getvalue()).decode()]
 found["views"] = [base64.b64encode(views.getvalue()).decode()]
 json.dump(found, sys.stdout)
 `;
@@ -71,6 +76,7 @@ const NAMES = ["plain", "nulls", "empty", "one", "all null", "sliced", "batches"
 function cell(table: Table, name: string, row: number): unknown {
   const column = table.columns[name];
   if (table.nulls[name]?.[row] === 1) return null;
+  if (table.types[name] === "float64[3]") return Array.from((column as Float64Array).slice(3 * row, 3 * row + 3));
   const value = column instanceof TextColumn ? column.at(row) : column?.[row];
   return table.types[name] === "bool" ? value === 1 : value;
 }
@@ -79,7 +85,8 @@ function cell(table: Table, name: string, row: number): unknown {
 function expectedCell(table: ReturnType<typeof toArrow>, name: string, row: number): unknown {
   const column = table.getChildAt(table.schema.fields.findIndex((field) => field.name === name));
   const value: unknown = column?.get(row);
-  return value;
+  if (!(value instanceof Vector)) return value;
+  return Array.from(value as Iterable<number | null>, (one) => one ?? Number.NaN);
 }
 
 describe.each(NAMES)("a table that is %s", (name) => {
@@ -122,19 +129,45 @@ it("gives numbers of one batch without a copy", () => {
 it("names types as PROTOCOL.md does", () => {
   const { types } = decodeTable(files.get("plain")?.[0] as Uint8Array);
   expect(types).toMatchObject({ timestamp: "timestamp[us, UTC]", side: "utf8", entries: "bool", UInt16: "uint16" });
-  expect(types.seconds).toBe("timestamp[ms]");
+  expect([types.seconds, types.sums]).toEqual(["timestamp[ms]", "float64[3]"]);
 });
 
 it("has NaN and null where a value is null", () => {
   const { columns, nulls } = decodeTable(files.get("nulls")?.[0] as Uint8Array);
   expect(nulls.open?.[1]).toBe(1);
   expect((columns.open as Float64Array)[1]).toBeNaN();
+  expect((columns.sums as Float64Array).slice(3, 9)).toEqual(Float64Array.of(NaN, NaN, NaN, 2 / 3, NaN, -2));
+  expect([nulls.sums?.[1], nulls.sums?.[2]]).toEqual([1, 0]);
   expect((columns.timestamp as Float64Array)[1]).toBeNaN();
   expect((columns.side as TextColumn).toArray().slice(0, 4)).toEqual(["buy", null, "sell 買う", "\ufeff😀"]);
   expect((columns.side as TextColumn).at(5000)).toBeUndefined();
 });
 
-it.each(["compressed", "views"])("refuses what is %s", (name) => {
+it("joins streams with the same columns", () => {
+  const [plain, nulls] = ["plain", "nulls"].map((name) => files.get(name)?.[0] as Uint8Array) as [
+    Uint8Array,
+    Uint8Array,
+  ];
+  const [first, second] = [decodeTable(plain), decodeTable(nulls)];
+  const both = decodeTogether([plain, nulls, files.get("empty")?.[0] as Uint8Array]);
+  expect([both.rows, both.names]).toEqual([first.rows + second.rows, first.names]);
+  for (const name of both.names) {
+    for (const row of [0, 1, 2, 998, 999]) {
+      expect(cell(both, name, row), name).toEqual(cell(first, name, row));
+      expect(cell(both, name, first.rows + row), name).toEqual(cell(second, name, row));
+    }
+  }
+  const arrow = toArrow(both);
+  expect([arrow.numRows, arrow.getChild("side")?.get(1998)]).toEqual([
+    2000,
+    (second.columns.side as TextColumn).at(998),
+  ]);
+  const others = files.get("lists of many lengths")?.[0] as Uint8Array;
+  expect(() => decodeTogether([plain, others])).toThrow(SerializationError);
+  expect(() => decodeTogether([plain, files.get("plain")?.[1] as Uint8Array])).toThrow(SerializationError);
+});
+
+it.each(["compressed", "views", "lists of many lengths"])("refuses what is %s", (name) => {
   expect(() => decodeTable(files.get(name)?.[0] as Uint8Array)).toThrow(SerializationError);
 });
 

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtestr_broker.core.scheduling.sweep_blocks import (
+    BATCHED_SECONDS,
     BLOCK_SECONDS,
     MAX_GROWTH,
     MAX_KILLED,
     MAX_LOSSES,
+    SPAN_SECONDS,
     Block,
     BlockPlan,
 )
@@ -138,3 +140,94 @@ def test_a_survey_leaves_the_units_between(done: list[tuple[int, int]]) -> None:
         left |= set(range(block.first, block.first + block.count))
         plan.finished("w", 0.01)
     assert left == missing
+
+
+def test_a_span_is_a_second_of_all_workers_of_a_cluster() -> None:
+    plan = BlockPlan(10_000_000, 1e-4, None, in_spans=True)
+    sizes = []
+    for _ in range(9):
+        span = plan.take("w")
+        sizes.append(span.count)
+        plan.finished_but("w", [], 1e-4 * span.count, 8)
+    assert sizes[0] < SPAN_SECONDS / 1e-4, "a probe, whose speed is a guess"
+    assert sizes[-1] == 8 * SPAN_SECONDS / 1e-4
+    assert all(after <= MAX_GROWTH * before for before, after in pairwise(sizes))
+
+
+def test_a_span_with_blocks_of_a_size_has_one_for_each_worker() -> None:
+    plan = BlockPlan(1_000, 1.0, 10, in_spans=True)
+    assert plan.take("w").count == 10
+    plan.finished_but("w", [], 10.0, 8)
+    assert plan.take("w").count == 80
+
+
+def test_what_a_span_leaves_is_given_out_again_before_all_else() -> None:
+    plan = BlockPlan(100, 1.0, 20, in_spans=True)
+    span = plan.take("a")
+    assert (span.first, span.count) == (0, 20)
+    plan.finished_but("a", [(3, 2), (9, 1)], 17.0, 2)
+    plan.check_invariants()
+    assert plan.units_left == 83
+    assert [(one.first, one.count) for one in (plan.take("a"), plan.take("b"))] == [(3, 2), (9, 1)]
+    assert plan.take("c").first == 20
+    plan.check_invariants()
+
+
+def test_units_of_a_batch_are_given_out_once_it_is_proposed() -> None:
+    plan = BlockPlan(20, 1e-3, 5, batch=8)
+    assert not plan.has_left()
+    assert plan.next_batch() == 0
+    plan.take_proposed(8)
+    assert plan.next_batch() is None
+    blocks = [plan.take("a"), plan.take("b")]
+    assert [(block.first, block.count) for block in blocks] == [(0, 5), (5, 3)]
+    assert not plan.has_left()
+    plan.finished("a", 0.005)
+    plan.check_invariants()
+    assert plan.next_batch() is None, "a block of the batch is not done"
+    plan.finished("b", 0.003)
+    assert plan.next_batch() == 1
+    plan.take_proposed(16)
+    plan.take_proposed(8)  # it was said already
+    assert plan.proposed == 16
+    while plan.has_left():
+        plan.take("a")
+        plan.finished("a", 0.005)
+    assert plan.next_batch() == 2
+    plan.take_proposed(20)
+    assert plan.take("a").count == 4, "the last batch is smaller"
+    plan.finished("a", 0.004)
+    assert plan.next_batch() is None
+    assert plan.units_left == 0
+
+
+def test_a_batch_is_shared_by_all_workers_though_its_blocks_are_small() -> None:
+    plan = BlockPlan(1_000, 5e-3, None, batch=16)
+    plan.take_proposed(16)
+    sizes: list[int] = []
+    while plan.has_left():
+        sizes.append(plan.take(f"w{len(sizes)}").count)
+    assert sizes == [round(BATCHED_SECONDS / 5e-3)] * 4
+
+
+def test_a_block_of_a_batch_that_is_lost_is_given_out_again_before_the_next_batch() -> None:
+    plan = BlockPlan(32, 1e-3, 8, batch=16)
+    plan.take_proposed(16)
+    plan.take("a")
+    plan.take("b")
+    plan.finished("b", 0.01)
+    plan.lost("a", "it ended", killed=True)
+    assert plan.next_batch() is None
+    assert plan.has_left()
+    assert plan.take("c").first == 0
+
+
+def test_a_survey_tells_what_of_a_batch_is_left() -> None:
+    plan = BlockPlan(32, 1e-3, 8, batch=16)
+    plan.surveyed([(0, 4), (6, 10)], 1.0)
+    plan.take_proposed(16)
+    block = plan.take("a")
+    assert (block.first, block.count) == (4, 2)
+    assert plan.next_batch() is None
+    plan.finished("a", 0.01)
+    assert plan.next_batch() == 1

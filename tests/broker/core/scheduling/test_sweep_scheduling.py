@@ -8,15 +8,18 @@ import msgspec
 import pytest
 
 from backtestr_broker import hooks
+from backtestr_broker.core.scheduling.sweep_scheduling import MAX_PROPOSALS_LOST
 from backtestr_broker.core.scheduling.task_queue import MAX_PASSED
 from backtestr_protocol import worker_channel
-from backtestr_protocol.errors import DiskUnwritable, TimeLimitExceeded
+from backtestr_protocol.errors import ClusterUnavailable, DataError, DiskUnwritable, TimeLimitExceeded
 from support.broker.clients import Client
 from support.broker.link import Link
 from support.broker.steps import start
 from support.broker.sweep_steps import UNITS, SweepWorkers, request, started
 
 S1 = {"sweepId": "s1"}
+
+LEARNT: dict[str, Any] = {"method": "tpe", "trials": UNITS, "batchSize": 100}
 
 
 @pytest.fixture
@@ -293,3 +296,183 @@ def test_a_sweep_is_deleted_once_it_has_ended(link: Link, ann: Client, sweeping:
 def test_a_wrong_field_is_named(ann: Client, sweeping: SweepWorkers, changes: dict[str, Any], path: str) -> None:
     error = ann.refused("StartSweep", request(**changes))
     assert (error["code"], error["details"]["path"]) == ("VALIDATION_ERROR", path)
+
+
+# --- on a cluster ---
+
+CLUSTER = "tcp://127.0.0.1:8786"
+
+
+def test_a_sweep_on_a_cluster_is_given_out_in_spans(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    assert sweeping.span(worker).checked.sweep.scheduler == CLUSTER
+    for _ in range(UNITS):
+        if status(ann)["status"] == "completed":
+            break
+        sweeping.do_span(worker, workers=8, refused=["tcp://10.0.0.9:1234: numpy 1.26, not 2.3"])
+        link.core.check_invariants()
+    found = status(ann)
+    assert (found["status"], found["done"]) == ("completed", UNITS)
+    assert found["cluster"] == {
+        "scheduler": CLUSTER,
+        "workers": 8,
+        "refused": ["tcp://10.0.0.9:1234: numpy 1.26, not 2.3"],
+    }
+    assert sorted(sweeping.rows["s1"]) == list(range(UNITS))
+
+
+def test_a_lost_cluster_pauses_its_sweep_and_what_is_stored_counts(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    left = [(span.first + 1, 2)]
+    problem = ClusterUnavailable(f"{CLUSTER} does not answer").to_data(component="engine", timestamp=0)
+    sweeping.do_span(worker, left, problem=problem, pauses=True)
+    found = status(ann)
+    assert (found["status"], found["done"]) == ("paused", span.count - 2)
+    assert found["error"]["message"] == f"{CLUSTER} does not answer"
+    assert found["error"]["recoveryActions"]
+    assert link.streams["progress.s1"][-1][1]["data"]["error"] == found["error"], "whoever watches is told"
+    assert not sweeping.has_task(worker)
+    ann.ask("ResumeSweep", S1)
+    assert "error" not in status(ann)
+    again = sweeping.span(worker)
+    assert (again.first, again.count) == left[0]
+
+
+def test_a_problem_of_the_sweep_itself_fails_it(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    problem = DataError("the bars have changed").to_data(component="engine", timestamp=0)
+    sweeping.do_span(worker, [(span.first, span.count)], problem=problem)
+    assert status(ann)["status"] == "failed"
+
+
+def test_a_cluster_that_is_lost_while_its_sweep_is_stopped_changes_nothing(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    ann.ask("StopSweep", S1)
+    problem = ClusterUnavailable("it does not answer").to_data(component="engine", timestamp=0)
+    sweeping.do_span(worker, [(span.first, span.count)], problem=problem, pauses=True)
+    assert status(ann)["status"] == "stopped"
+    link.core.check_invariants()
+
+
+def test_a_span_whose_worker_here_is_lost_is_given_out_again(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    started(ann, scheduler=CLUSTER)
+    worker = link.worker("compute-1")
+    span = sweeping.span(worker)
+    link.lose_worker(worker)
+    again = sweeping.span(link.worker("compute-1"))
+    assert again.first == span.first
+    link.core.check_invariants()
+
+
+def test_a_batch_is_proposed_when_all_rows_before_it_are_stored(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    worker = link.worker("compute-1")
+    accepted = started(ann, **LEARNT)
+    assert accepted["batchSize"] == 100
+    assert worker.assigned[-1].work == "ProposeBatch"
+    sweeping.run_to_end()
+    found = status(ann)
+    assert (found["status"], found["done"]) == ("completed", UNITS)
+    assert sorted(sweeping.rows["s1"]) == list(range(UNITS))
+    works = [one.work for one in worker.assigned if one.task_id.startswith("sweep:")]
+    assert works.count("ProposeBatch") == UNITS // 100
+    assert set(works) == {"ProposeBatch", "RunBlock"}
+    link.core.check_invariants()
+
+
+def test_the_time_of_proposals_is_part_of_the_estimate(ann: Client, sweeping: SweepWorkers) -> None:
+    grid = ann.ask("StartSweep", request(dryRun=True))
+    learnt = ann.ask("StartSweep", request(dryRun=True, **LEARNT))
+    assert learnt["estimatedMs"] == pytest.approx(grid["estimatedMs"] + UNITS * 10, abs=1)
+
+
+def test_other_workers_do_other_things_while_one_proposes() -> None:
+    link = Link(compute=2)
+    sweeping, ann = SweepWorkers(link), link.client("ann")
+    worker, other = link.worker("compute-1"), link.worker("compute-2")
+    started(ann, **LEARNT)
+    assert worker.assigned[-1].work == "ProposeBatch"
+    assert not sweeping.has_task(other)
+    started(ann, "s2")
+    assert sweeping.block(other).sweep_id == "s2"
+    sweeping.do(other)
+    sweeping.do(worker)
+    link.core.check_invariants()
+
+
+def test_a_worker_that_is_lost_while_it_proposes_is_replaced_and_after_three_the_sweep_fails(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    started(ann, **LEARNT)
+    worker = link.worker("compute-1")
+    for _ in range(MAX_PROPOSALS_LOST):
+        assert worker.assigned[-1].work == "ProposeBatch"
+        worker = link.lose_worker(worker)
+    found = status(ann)
+    assert found["status"] == "failed"
+    assert "were lost while they proposed" in found["error"]["message"]
+    assert not sweeping.has_task(worker)
+    ann.ask("ResumeSweep", S1)
+    sweeping.do(worker)
+    link.lose_worker(worker)
+    sweeping.run_to_end()
+    assert status(ann)["done"] == UNITS
+
+
+def test_a_proposal_that_fails_fails_the_sweep_and_it_can_go_on(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    started(ann, **LEARNT)
+    worker = link.worker("compute-1")
+    worker.fail(DiskUnwritable("the disk is full"))
+    assert status(ann)["error"]["message"] == "the disk is full"
+    ann.ask("ResumeSweep", S1)
+    sweeping.run_to_end()
+    assert status(ann)["status"] == "completed"
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_broker_that_is_killed_proposes_no_batch_twice(
+    link: Link, ann: Client, sweeping: SweepWorkers, stored: bool
+) -> None:
+    worker = link.worker("compute-1")
+    started(ann, **LEARNT)
+    works = [worker.assigned[-1].work]
+    while works.count("ProposeBatch") < 2:
+        sweeping.do(worker)
+        works.append(worker.assigned[-1].work)
+    if stored:
+        sweeping.propose(worker.received[-1][1][0])
+    link.restart_broker()
+    worker = link.worker("compute-1")
+    sweeping.do(worker)
+    works = [one.work for one in worker.assigned]
+    assert works == ["SurveySweep", "RunBlock" if stored else "ProposeBatch"]
+    sweeping.run_to_end()
+    assert sorted(sweeping.rows["s1"]) == list(range(UNITS))
+
+
+def test_a_pause_holds_back_the_next_batch(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
+    worker = link.worker("compute-1")
+    started(ann, **LEARNT)
+    ann.ask("PauseSweep", S1)
+    sweeping.do(worker)
+    assert not sweeping.has_task(worker)
+    ann.ask("ResumeSweep", S1)
+    assert worker.assigned[-1].work == "RunBlock"
+    ann.ask("StopSweep", S1)
+    sweeping.do(worker)
+    assert status(ann)["status"] == "stopped"
+    assert not sweeping.has_task(worker)

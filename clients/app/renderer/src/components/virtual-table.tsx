@@ -50,6 +50,8 @@ export interface VirtualTableProps {
   /** Changes whenever values of rows have changed, so that the table is sorted again. */
   readonly revision?: unknown;
   readonly initialSort?: Sort | undefined;
+  /** Called when another order is wanted; rows then come in that order, and are not sorted here. */
+  readonly onSort?: ((sort: Sort) => void) | undefined;
   /** The row that is marked, and kept in sight when it changes. */
   readonly selected?: number | undefined;
   /** Called when a row was clicked or reached by the arrow keys. */
@@ -89,7 +91,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
     const rows = props.shown ?? allRows(props.rows);
     void props.revision;
     const by = sort();
-    const column = by === undefined ? undefined : props.columns.find((one) => one.id === by.column);
+    const column = by === undefined || props.onSort ? undefined : props.columns.find((one) => one.id === by.column);
     const sorted = column?.value === undefined ? rows : sortedRows(rows, column.value, by?.descending === true);
     props.onOrder?.(sorted);
     return sorted;
@@ -166,6 +168,7 @@ export function VirtualTable(props: VirtualTableProps): JSX.Element {
     const by = sort();
     if (by?.column !== column.id) setSort({ column: column.id, descending: column.align === "end" });
     else setSort({ column: column.id, descending: !by.descending });
+    props.onSort?.(sort() as Sort);
     goTo(0);
   }
   const sorting = (column: Column): "ascending" | "descending" | "none" => {

@@ -13,7 +13,7 @@ export interface Command {
 
 /** A screen of the navigation. */
 export interface Place {
-  readonly name: "data" | "run" | "runs" | "compare" | "algorithms" | "state" | "topics";
+  readonly name: "data" | "run" | "runs" | "sweeps" | "compare" | "algorithms" | "state" | "topics";
   readonly title: string;
   readonly keys: string;
   readonly route: Route;
@@ -24,6 +24,7 @@ export const PLACES: readonly Place[] = [
   { name: "data", title: "Data", keys: "g d", route: { screen: "data" } },
   { name: "run", title: "Run", keys: "g r", route: { screen: "run" } },
   { name: "runs", title: "Results", keys: "g l", route: { screen: "runs" } },
+  { name: "sweeps", title: "Sweeps", keys: "g w", route: { screen: "sweeps" } },
   { name: "compare", title: "Compare", keys: "g c", route: { screen: "compare", ids: [] } },
   { name: "algorithms", title: "Algorithms", keys: "g a", route: { screen: "algorithms" } },
   { name: "state", title: "Shared state", keys: "g s", route: { screen: "state" } },
@@ -39,6 +40,7 @@ export function generalCommands(go: (route: Route) => void): readonly Command[] 
       keys: one.keys,
       run: () => go(one.route),
     })),
+    { id: "new-sweep", title: "New sweep: many combinations of parameters", run: () => go({ screen: "sweep" }) },
     ...THEMES.map((one) => ({
       id: `theme-${one}`,
       title: one === "system" ? "Theme: as the system" : `Theme: ${one}`,

@@ -36,7 +36,7 @@ export function createBacktests(client: RemoteClient): BacktestsStore {
   keepReading(
     () => client.subscribe("progress."),
     (received) => {
-      if (received.kind !== "update") return;
+      if (received.kind !== "update" || "sweepId" in received.data) return; // sweeps have the same topics
       progresses.set(received.data.backtestId, received.data);
       if (timer === undefined) timer = setTimeout(showProgress, PROGRESS_MS);
     },

@@ -2,10 +2,25 @@ import type { ParameterInfo } from "@backtestr/client/page";
 import { createMemo, For, type JSX, Show } from "solid-js";
 import { NumberField, Select, TextField } from "../../components/field";
 import { algorithmOf, boundsOf } from "./run-config";
-import type { FormPart } from "./run-screen";
+import type { FormPart } from "./run-form";
 
 /** The algorithm with a field for each of its parameters. */
 export function AlgorithmFields(props: FormPart): JSX.Element {
+  const info = createMemo(() => algorithmOf(props.draft, props.algorithms));
+  return (
+    <fieldset class="panel run-section">
+      <legend>Algorithm</legend>
+      <AlgorithmChoice {...props} />
+      <div class="run-fields">
+        <For each={info()?.parameters}>{(parameter) => <ParameterField {...props} parameter={parameter} />}</For>
+      </div>
+      <Requirements {...props} />
+    </fieldset>
+  );
+}
+
+/** The choice of the algorithm, with what it does and whether it looks ahead. */
+export function AlgorithmChoice(props: FormPart): JSX.Element {
   const info = createMemo(() => algorithmOf(props.draft, props.algorithms));
   const choices = createMemo(() => {
     const known = props.algorithms.map((one) => ({
@@ -16,15 +31,8 @@ export function AlgorithmFields(props: FormPart): JSX.Element {
     const isKnown = known.some((one) => one.value === algorithm);
     return isKnown ? known : [{ value: algorithm, label: algorithm === "" ? "Choose one" : algorithm }, ...known];
   });
-  const typed = (name: string): string => props.draft.parameters[info()?.name ?? ""]?.[name] ?? "";
-  function type(name: string, value: string): void {
-    const algorithm = info()?.name ?? "";
-    const { parameters } = props.draft;
-    props.change({ parameters: { ...parameters, [algorithm]: { ...parameters[algorithm], [name]: value } } });
-  }
   return (
-    <fieldset class="panel run-section">
-      <legend>Algorithm</legend>
+    <>
       <Select
         label="Algorithm"
         name="algorithm"
@@ -39,36 +47,35 @@ export function AlgorithmFields(props: FormPart): JSX.Element {
           This algorithm did not pass the look-ahead check: its results may be better than any trader's can be.
         </p>
       </Show>
-      <div class="run-fields">
-        <For each={info()?.parameters}>
-          {(parameter) => (
-            <ParameterField
-              parameter={parameter}
-              value={typed(parameter.name)}
-              onInput={(value) => type(parameter.name, value)}
-              error={props.errorOf(`parameters.${parameter.name}`)}
-            />
-          )}
-        </For>
-      </div>
-      <Show when={(info()?.requires?.length ?? 0) > 0}>
-        <p class="small muted">
-          Required: <code>{info()?.requires?.join(", ")}</code>
-        </p>
-      </Show>
-    </fieldset>
+    </>
   );
 }
 
-interface ParameterFieldProps {
-  readonly parameter: ParameterInfo;
-  readonly value: string;
-  onInput(value: string): void;
-  readonly error: string | undefined;
+/** The relations that the algorithm requires of its parameters. */
+export function Requirements(props: FormPart): JSX.Element {
+  const required = (): string => (algorithmOf(props.draft, props.algorithms)?.requires ?? []).join(", ");
+  return (
+    <Show when={required()}>
+      <p class="small muted">
+        Required: <code>{required()}</code>
+      </p>
+    </Show>
+  );
 }
 
-function ParameterField(props: ParameterFieldProps): JSX.Element {
+export interface ParameterFieldProps extends FormPart {
+  readonly parameter: ParameterInfo;
+}
+
+/** The value of one parameter. */
+export function ParameterField(props: ParameterFieldProps): JSX.Element {
   const { parameter } = props;
+  const algorithm = (): string => algorithmOf(props.draft, props.algorithms)?.name ?? "";
+  function type(value: string): void {
+    const { parameters } = props.draft;
+    const own = { ...parameters[algorithm()], [parameter.name]: value };
+    props.change({ parameters: { ...parameters, [algorithm()]: own } });
+  }
   const initial = String(parameter.default);
   const said = [parameter.description, parameter.type === "str" ? undefined : boundsOf(parameter)].filter(Boolean);
   const common = {
@@ -76,10 +83,10 @@ function ParameterField(props: ParameterFieldProps): JSX.Element {
     name: `parameter-${parameter.name}`,
     hint: said.join("; "),
     get value() {
-      return props.value;
+      return props.draft.parameters[algorithm()]?.[parameter.name] ?? "";
     },
     get error() {
-      return props.error;
+      return props.errorOf(`parameters.${parameter.name}`);
     },
   };
   if (parameter.type === "bool") {
@@ -88,9 +95,9 @@ function ParameterField(props: ParameterFieldProps): JSX.Element {
       { value: "true", label: "true" },
       { value: "false", label: "false" },
     ];
-    return <Select {...common} choices={choices} onChange={props.onInput} />;
+    return <Select {...common} choices={choices} onChange={type} />;
   }
-  if (parameter.type === "str") return <TextField {...common} placeholder={initial} onInput={props.onInput} />;
+  if (parameter.type === "str") return <TextField {...common} placeholder={initial} onInput={type} />;
   return (
     <NumberField
       {...common}
@@ -98,13 +105,13 @@ function ParameterField(props: ParameterFieldProps): JSX.Element {
       step={stepOf(parameter)}
       low={parameter.low}
       high={parameter.high}
-      onInput={props.onInput}
+      onInput={type}
     />
   );
 }
 
 /** A hundredth of the range, as a power of ten. */
-function stepOf(parameter: ParameterInfo): number {
+export function stepOf(parameter: ParameterInfo): number {
   const { low, high, type } = parameter;
   if (type === "int") return 1;
   if (low === undefined || high === undefined || !(high > low)) return 0.1;

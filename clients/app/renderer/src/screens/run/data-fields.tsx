@@ -2,7 +2,7 @@ import { createMemo, Index, type JSX, Show } from "solid-js";
 import { Button } from "../../components/button";
 import { Select, TextField } from "../../components/field";
 import { day, timeframeMs } from "../../format/times";
-import type { FormPart } from "./run-screen";
+import type { FormPart } from "./run-form";
 import { rangeOf } from "./series-range";
 
 const TIMEFRAMES = ["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M"] as const;

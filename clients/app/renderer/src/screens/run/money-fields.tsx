@@ -1,7 +1,7 @@
 import type { JSX } from "solid-js";
 import { NumberField, Select } from "../../components/field";
 import { PRESETS } from "./conventions";
-import type { FormPart } from "./run-screen";
+import type { FormPart } from "./run-form";
 
 /** Capital, costs, and whose conventions hold. */
 export function MoneyFields(props: FormPart): JSX.Element {

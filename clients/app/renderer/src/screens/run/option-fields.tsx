@@ -1,16 +1,21 @@
 import { createMemo, For, type JSX, Show } from "solid-js";
 import { NumberField, Select, Switch } from "../../components/field";
 import { RUN_OPTIONS, type RunOption, SECTIONS, type Section } from "./conventions";
-import type { FormPart } from "./run-screen";
+import type { FormPart } from "./run-form";
 
-/** The conventions by sections, each closed until it is opened or has something set. */
+/** The conventions by sections, each closed until it is opened or has something set, and the pace. */
 export function OptionFields(props: FormPart): JSX.Element {
   return (
     <>
-      <For each={SECTIONS}>{(section) => <OptionSection {...props} section={section} />}</For>
+      <OptionSections {...props} />
       <Pace {...props} />
     </>
   );
+}
+
+/** The conventions without the pace. */
+export function OptionSections(props: FormPart): JSX.Element {
+  return <For each={SECTIONS}>{(section) => <OptionSection {...props} section={section} />}</For>;
 }
 
 function OptionSection(props: FormPart & { readonly section: Section }): JSX.Element {

@@ -4,11 +4,11 @@
  */
 
 import type { RemoteClient, SeriesInfo, Table } from "@backtestr/client/page";
-import { NetworkError } from "@backtestr/client/page";
-import { type Accessor, createEffect, createSignal, type JSX, Match, on, Switch } from "solid-js";
+import { type Accessor, type JSX, Match, Switch } from "solid-js";
 import { ErrorPanel, messageOf } from "../../components/error-panel";
 import { count } from "../../format/numbers";
 import { timeframeMs } from "../../format/times";
+import { createAsking, type Verdict } from "../../stores/asking";
 import { type Config, fieldsOf, timeOf } from "./run-config";
 import { rangeOf } from "./series-range";
 
@@ -18,16 +18,16 @@ const BARS = 400;
 const REST_MS = 500;
 const TIMEOUT_MS = 20_000;
 
-export type Verdict =
-  | { readonly kind: "none" }
-  | { readonly kind: "asking" }
-  | { readonly kind: "passed"; readonly bars: number; readonly entries: number; readonly across: boolean }
-  | { readonly kind: "refused"; readonly error: unknown };
+/** What the evaluation came to. */
+interface Passed {
+  readonly bars: number;
+  readonly entries: number;
+  readonly across: boolean;
+}
 
 export interface Probe {
-  readonly verdict: Accessor<Verdict>;
+  readonly verdict: Accessor<Verdict<Passed>>;
   errorOf(field: string): string | undefined;
-  end(): void;
 }
 
 /** Asks the broker whenever `config` has changed and rested. */
@@ -36,61 +36,32 @@ export function createProbe(
   config: Accessor<Config | undefined>,
   series: Accessor<readonly SeriesInfo[]>,
 ): Probe {
-  const [verdict, setVerdict] = createSignal<Verdict>({ kind: "none" });
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let asked = 0;
-
-  async function ask(tested: Config): Promise<void> {
-    asked += 1;
-    const number = asked;
-    setVerdict({ kind: "asking" });
-    try {
-      const { symbol, symbols, startDate, endDate, parameters, price, timeframe } = probed(tested, series());
-      const table = await client.evaluate({
-        algorithm: tested.algorithmId,
-        symbol: symbols ?? symbol ?? "",
-        timeframe,
-        start: startDate,
-        end: endDate,
-        parameters,
-        price,
-        timeoutMs: TIMEOUT_MS,
-      });
-      if (number === asked) setVerdict(passed(table));
-    } catch (error) {
-      if (number !== asked) return;
-      // Without a broker there is no verdict; the status bar says so.
-      setVerdict(error instanceof NetworkError ? { kind: "none" } : { kind: "refused", error });
-    }
+  async function ask(tested: Config): Promise<Passed> {
+    const { symbol, symbols, startDate, endDate, parameters, price, timeframe } = probed(tested, series());
+    const table = await client.evaluate({
+      algorithm: tested.algorithmId,
+      symbol: symbols ?? symbol ?? "",
+      timeframe,
+      start: startDate,
+      end: endDate,
+      parameters,
+      price,
+      timeoutMs: TIMEOUT_MS,
+    });
+    return passed(table);
   }
-  createEffect(
-    on(
-      () => JSON.stringify(algorithmPart(config())),
-      () => {
-        clearTimeout(timer);
-        asked += 1;
-        const tested = config();
-        if (tested === undefined) setVerdict({ kind: "none" });
-        else timer = setTimeout(() => void ask(tested), REST_MS);
-      },
-    ),
-  );
+  const verdict = createAsking(config, algorithmPart, ask, REST_MS);
   return {
     verdict,
     errorOf: (field) => {
       const now = verdict();
       return now.kind === "refused" && fieldsOf(now.error).includes(field) ? messageOf(now.error) : undefined;
     },
-    end: () => {
-      clearTimeout(timer);
-      asked += 1;
-    },
   };
 }
 
 /** The part of a configuration that an evaluation checks. */
-function algorithmPart(config: Config | undefined): unknown {
-  if (config === undefined) return undefined;
+function algorithmPart(config: Config): unknown {
   const { algorithmId, symbol, symbols, timeframe, startDate, endDate, parameters, price } = config;
   return [algorithmId, symbol, symbols, timeframe, startDate, endDate, parameters, price];
 }
@@ -109,25 +80,31 @@ export function probed(config: Config, series: readonly SeriesInfo[]): Config {
   return { ...config, startDate: new Date(from).toISOString() };
 }
 
-function passed(table: Table): Verdict {
+function passed(table: Table): Passed {
   const entries = ["entries", "short_entries"].reduce((sum, name) => {
     const column = table.columns[name];
     return column instanceof Uint8Array ? sum + column.reduce((total, one) => total + one, 0) : sum;
   }, 0);
-  return { kind: "passed", bars: table.rows, entries, across: table.columns.entries === undefined };
+  return { bars: table.rows, entries, across: table.columns.entries === undefined };
 }
 
 /** Says the broker's verdict. */
 export function ProbeVerdict(props: { readonly probe: Probe }): JSX.Element {
-  const of = <Kind extends Verdict["kind"]>(kind: Kind): Extract<Verdict, { kind: Kind }> | undefined => {
+  const passed = (): Passed | undefined => {
     const now = props.probe.verdict();
-    return now.kind === kind ? (now as Extract<Verdict, { kind: Kind }>) : undefined;
+    return now.kind === "passed" ? now.answer : undefined;
+  };
+  const refused = (): { readonly error: unknown } | undefined => {
+    const now = props.probe.verdict();
+    return now.kind === "refused" ? now : undefined;
   };
   return (
     <div class="run-verdict small muted" role="status">
       <Switch>
-        <Match when={of("asking")}>The broker checks the algorithm on the last bars of the range …</Match>
-        <Match when={of("passed")}>
+        <Match when={props.probe.verdict().kind === "asking"}>
+          The broker checks the algorithm on the last bars of the range …
+        </Match>
+        <Match when={passed()}>
           {(one) => (
             <>
               <span class="good-mark" aria-hidden="true">
@@ -138,7 +115,7 @@ export function ProbeVerdict(props: { readonly probe: Probe }): JSX.Element {
             </>
           )}
         </Match>
-        <Match when={of("refused")}>
+        <Match when={refused()}>
           {(one) => (
             <ErrorPanel
               error={one().error}

@@ -23,8 +23,13 @@ export function algorithmOf(draft: RunDraft, algorithms: readonly AlgorithmInfo[
   return algorithms.find((one) => one.algorithmId === draft.algorithm || one.name === draft.algorithm);
 }
 
-/** Builds the request of a draft. The broker checks it once more, and decides. */
-export function build(draft: RunDraft, algorithms: readonly AlgorithmInfo[], series: readonly SeriesInfo[]): Built {
+/** Builds the request of a draft, without the parameters that are swept. The broker checks it once more, and decides. */
+export function build(
+  draft: RunDraft,
+  algorithms: readonly AlgorithmInfo[],
+  series: readonly SeriesInfo[],
+  swept: ReadonlySet<string> = new Set(),
+): Built {
   const errors: { [field: string]: string } = {};
   const info = algorithmOf(draft, algorithms);
   if (draft.algorithm === "") errors.algorithm = "Choose an algorithm.";
@@ -43,7 +48,7 @@ export function build(draft: RunDraft, algorithms: readonly AlgorithmInfo[], ser
   if (warmup !== undefined && !(Number.isInteger(warmup) && warmup >= 0)) {
     errors.warmup = "A whole number of bars, 0 or more.";
   }
-  const parameters = info === undefined ? {} : checkParameters(info, draft, errors);
+  const parameters = info === undefined ? {} : checkParameters(info, draft, swept, errors);
   const options = checkOptions(draft, errors);
   if (Object.keys(errors).length > 0) return { errors };
   const [symbol] = draft.symbols;
@@ -128,22 +133,23 @@ export function boundsOf(parameter: ParameterInfo): string {
   return `${parameter.low ?? "−∞"}..${parameter.high ?? "∞"}`;
 }
 
-function checkParameters(info: AlgorithmInfo, draft: RunDraft, errors: Errors): { [name: string]: unknown } {
+function checkParameters(
+  info: AlgorithmInfo,
+  draft: RunDraft,
+  swept: ReadonlySet<string>,
+  errors: Errors,
+): { [name: string]: unknown } {
   const typed = draft.parameters[info.name] ?? {};
   const values: { [name: string]: unknown } = {};
   const given: { [name: string]: unknown } = {};
   for (const parameter of info.parameters) {
+    if (swept.has(parameter.name)) continue;
     const text = typed[parameter.name]?.trim() ?? "";
     values[parameter.name] = parameter.default;
     if (text === "") continue;
     const value = parameterValue(parameter, text);
-    if (value === undefined) {
-      const kind = { int: "a whole number within ", float: "a number within ", bool: "", str: "a text" }[
-        parameter.type
-      ];
-      errors[`parameters.${parameter.name}`] =
-        `parameter '${parameter.name}' of ${info.name} must be ${kind}${boundsOf(parameter)}, not '${text}'`;
-    } else {
+    if (value === undefined) errors[`parameters.${parameter.name}`] = refusalOf(info, parameter, text);
+    else {
       values[parameter.name] = value;
       given[parameter.name] = value;
     }
@@ -152,7 +158,14 @@ function checkParameters(info: AlgorithmInfo, draft: RunDraft, errors: Errors): 
   return given;
 }
 
-function parameterValue(parameter: ParameterInfo, text: string): unknown {
+/** Says as the broker does that a text is no value of a parameter. */
+export function refusalOf(info: AlgorithmInfo, parameter: ParameterInfo, text: string): string {
+  const kind = { int: "a whole number within ", float: "a number within ", bool: "", str: "a text" }[parameter.type];
+  return `parameter '${parameter.name}' of ${info.name} must be ${kind}${boundsOf(parameter)}, not '${text}'`;
+}
+
+/** Returns the value that a text means; undefined where it is none, or out of bounds. */
+export function parameterValue(parameter: ParameterInfo, text: string): unknown {
   if (parameter.type === "str") return text;
   if (parameter.type === "bool") return { true: true, false: false }[text];
   const value = parseNumber(text);
@@ -238,7 +251,7 @@ export function fieldsOf(error: unknown): readonly string[] {
   const { path, paths } = (error.details ?? {}) as { path?: unknown; paths?: unknown };
   const all = [path, ...(Array.isArray(paths) ? paths : [])].filter((one) => typeof one === "string");
   return all.map((one) => {
-    const name = one.replace(/^\$\.?/, "");
+    const name = one.replace(/^\$\.?(config\.)?/, ""); // that of a sweep is a part of its request
     return FIELDS[name] ?? name;
   });
 }

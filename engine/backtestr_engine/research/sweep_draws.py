@@ -22,12 +22,21 @@ Words = npt.NDArray[np.uint64]
 def drawn_cells(seed: int, cells: int, first: int, count: int) -> Integers:
     """Return the cells of draws [first, first + count), or up to the last one; there are as many draws as cells."""
     half = max(1, ((cells - 1).bit_length() + 1) // 2)
-    keys = [_mixed((seed + (number + 1) * _GOLDEN) & _WORD) for number in range(_ROUNDS)]
+    keys = [_word(seed, number) for number in range(_ROUNDS)]
     numbers = np.arange(first, min(first + count, cells), dtype=np.uint64)
     drawn = _permuted(numbers, half, keys)
     while (beyond := drawn >= np.uint64(cells)).any():
         drawn[beyond] = _permuted(drawn[beyond], half, keys)
     return drawn.astype(np.int64)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return a seed of 32 bits for each `number`, such as one for each batch of a sweep."""
+    return _word(seed, number) >> 32
+
+
+def _word(seed: int, number: int) -> int:
+    return _mixed((seed + (number + 1) * _GOLDEN) & _WORD)
 
 
 def _permuted(numbers: Words, half: int, keys: list[int]) -> Words:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr_engine.worker.sweep_draws import drawn_cells
+from backtestr_engine.research.sweep_draws import drawn_cells
 
 
 @settings(deadline=None)

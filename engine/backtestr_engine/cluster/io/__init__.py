@@ -1,0 +1,1 @@
+"""What touches the machine: the facts of this process, and the connection to a Dask scheduler."""

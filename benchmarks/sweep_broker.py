@@ -9,7 +9,7 @@ same rows by `run_block` in this process, in turn. **workers** is the wall time 
 one; it says something only on a machine that does nothing else. **memory** is the peak of the one worker above what it
 had when it was ready, kernels of sweeps and the bars included; each count has a broker of its own.
 **waits** is how long a backtest that is started while a sweep runs waits from its acceptance to its first progress,
-and how long a Ping takes, both also without a sweep.
+and how long a Ping takes, both also without a sweep, with one worker, and with one and a spare.
 """
 
 from __future__ import annotations
@@ -64,17 +64,22 @@ def judged(value: float, to_reach: float, *, least: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def connected(home: Path, bars: int, workers: int, *, warm: bool = True) -> Iterator[tuple[Running, Client]]:
+def connected(
+    home: Path, bars: int, workers: int, *, spares: int = 0, warm: bool = True
+) -> Iterator[tuple[Running, Client]]:
     """Run a broker with so many compute workers and synthetic minutes, and connect to it once all are ready."""
     catalog = home / "data" / "catalog"
     if not catalog.exists():
         Catalog(catalog, cache_bytes=1 << 30).write(synthetic_bars("1m", bars))
     with (
-        running_broker(home, workers=workers) as broker,
+        running_broker(home, workers=workers, spares=spares) as broker,
         Client(ConnectionFile(broker.connection_file).read()) as client,
     ):
         until = time.monotonic() + 300.0
-        while (states := [one.state for one in client.status().workers]).count("idle") < workers + 1:
+        while (
+            sorted(states := [one.state for one in client.status().workers])
+            != ["idle"] * (workers + 1) + ["spare"] * spares
+        ):
             if time.monotonic() > until:
                 raise RuntimeError(f"the workers did not become ready: {states}")
             time.sleep(0.1)
@@ -208,8 +213,8 @@ def pings(client: Client, times: int = 1000) -> list[float]:
     return found
 
 
-def measure_waits(home: Path, times: int) -> None:
-    with connected(home, BARS, 2) as (_, client):
+def measure_waits(home: Path, times: int, spares: int) -> None:
+    with connected(home, BARS, 1, spares=spares) as (_, client):
         alone, quiet = waits(client, times), pings(client)
         sweep = started(client, 200_000)
         time.sleep(5.0)  # its blocks have their size
@@ -220,9 +225,9 @@ def measure_waits(home: Path, times: int) -> None:
         sweep.stop()
     worst = max(beside)
     print(
-        f"  a backtest's first progress, {times} times: median {statistics.median(alone):.0f} ms and worst "
-        f"{max(alone):.0f} ms without a sweep, {statistics.median(beside):.0f} and {worst:.0f} ms while one runs "
-        f"{judged(worst, WAIT_TO_REACH_MS)}",
+        f"  one worker and {spares} spare, {times} backtests: first progress after {statistics.median(alone):.0f} ms "
+        f"(worst {max(alone):.0f}) without a sweep, {statistics.median(beside):.0f} ms (worst {worst:.0f}) while one "
+        f"runs {judged(worst, WAIT_TO_REACH_MS)}",
         flush=True,
     )
     print(
@@ -257,7 +262,8 @@ def main() -> None:
                     for count in arguments.combinations:
                         measure_memory(homes / str(arguments.memory_bars), arguments.memory_bars, count)
                 case "waits":
-                    measure_waits(homes / "long", arguments.waits)
+                    for spares in (0, 1):
+                        measure_waits(homes / "long", arguments.waits, spares)
 
 
 if __name__ == "__main__":

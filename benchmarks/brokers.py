@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 START_SECONDS = 120.0
-WITHOUT_SPARE = "\n[workers]\nspare = 0\n"
+WORKERS = "\n[workers]\ncompute = {}\nspare = {}\n"
 
 
 class Running(NamedTuple):
@@ -26,18 +26,22 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def running_broker(
-    home: Path | None = None, config: str = "", program: Sequence[str] = ("-m", "backtestr_broker")
+    home: Path | None = None,
+    config: str = "",
+    program: Sequence[str] = ("-m", "backtestr_broker"),
+    workers: int = 0,
+    spares: int = 0,
 ) -> Iterator[Running]:
     """Run a broker whose data are in `home / "data"`, or without `home` in a temporary directory.
 
-    `config` is the text of its `broker.toml`; it has no spare worker, whose start would disturb what is measured.
-    `program` has the arguments of Python, by default those of the broker.
+    `config` is the text of its `broker.toml`; it has no spare worker unless asked, as its start disturbs others.
+    `program` has the arguments of Python, by default those of the broker; 0 `workers` are as many as it starts itself.
     """
     with tempfile.TemporaryDirectory(prefix="bt-") as folder:
         runtime_dir, data_dir = Path(folder) / "run", (home or Path(folder)) / "data"
         own_config, log = Path(folder) / "config", Path(folder) / "log"
         own_config.mkdir()
-        (own_config / "broker.toml").write_text(config + WITHOUT_SPARE, "utf-8")
+        (own_config / "broker.toml").write_text(config + WORKERS.format(workers, spares), "utf-8")
         environment = {
             **os.environ,
             "BACKTESTR_RUNTIME_DIR": str(runtime_dir),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backtestr_engine.compiled import compiled
-from backtestr_engine.data.arrays import Integers, Records
+from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.simulation.records import (
     END_OF_DATA,
@@ -34,18 +34,8 @@ WITHOUT_SIGNAL = (STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, LIQUIDATED, END_OF_DATA
 
 def orders_of_changes(orders: Records, positions: Records) -> Integers:
     """Return, for each change of a position, the id of the order that made it; both logs as they were written."""
-    filled = orders[orders["status"] == FILLED]
     made = np.zeros(len(positions), dtype=np.int64)
-    symbols = int(positions["symbol"].max(initial=0)) + 1
-    _join(
-        np.ascontiguousarray(filled["order_id"]),
-        np.ascontiguousarray(filled["fill_quantity"]),
-        np.ascontiguousarray(filled["symbol"]),
-        np.ascontiguousarray(positions["quantity"]),
-        np.ascontiguousarray(positions["symbol"]),
-        np.zeros(symbols),
-        made,
-    )
+    _join(orders, positions, np.zeros(int(positions["symbol"].max(initial=0)) + 1), made)
     return made
 
 
@@ -57,17 +47,31 @@ def signal_times(orders: Records, panel: Panel, *, fills_at_close: bool) -> Inte
     """
     final = final_states(orders)
     began = final["timestamp"].copy()
-    waiting = orders[orders["status"] == PENDING][::-1]  # backwards: the first of several states of an order counts
-    began[waiting["order_id"] - 1] = waiting["timestamp"]
-    from_signal = ~np.isin(final["reason"], WITHOUT_SIGNAL)
-    bars_before = np.where((final["reason"] == NO_NEXT_BAR) | fills_at_close, 0, 1)
+    if final is not orders:
+        waiting = orders[orders["status"] == PENDING][::-1]  # backwards: the first of several states of an order counts
+        began[waiting["order_id"] - 1] = waiting["timestamp"]
     times = np.full(len(final), NONE, dtype=np.int64)
     for symbol, bars in enumerate(panel.series):
-        ours = np.flatnonzero((final["symbol"] == symbol) & from_signal)
-        at = np.searchsorted(bars.timestamp, began[ours]) - bars_before[ours]
-        known = (at >= 0) & (at < len(bars))
-        times[ours[known]] = bars.timestamp[at[known]]
+        _set_signal_times(final, began, symbol, bars.timestamp, fills_at_close, times)
     return times
+
+
+@compiled()
+def _set_signal_times(
+    final: Any, began: Integers, symbol: int, timestamp: Integers, fills_at_close: bool, times: Integers
+) -> None:
+    bar = 0
+    for at in range(final.size):
+        order = final[at]
+        if order.symbol != symbol or order.reason in WITHOUT_SIGNAL:
+            continue
+        if bar > 0 and timestamp[bar - 1] >= began[at]:
+            bar = np.searchsorted(timestamp, began[at])
+        while bar < timestamp.size and timestamp[bar] < began[at]:  # a search that jumps would wait for memory
+            bar += 1
+        signal_bar = bar - (0 if fills_at_close or order.reason == NO_NEXT_BAR else 1)
+        if 0 <= signal_bar < timestamp.size:
+            times[at] = timestamp[signal_bar]
 
 
 class Links(NamedTuple):
@@ -105,21 +109,24 @@ def links_of(positions: Records, changed_by: Integers, closed: Records, still_op
 
 
 @compiled()
-def _join(ids: Any, fills: Any, order_symbols: Any, quantities: Any, symbols: Any, held: Any, made: Any) -> None:
+def _join(orders: Any, positions: Any, held: Floats, made: Integers) -> None:
     change = 0
-    for order in range(len(ids)):
-        if change >= len(made) or symbols[change] != order_symbols[order]:
+    for at in range(orders.size):
+        order = orders[at]
+        if order.status != FILLED:
+            continue
+        if change >= made.size or positions[change].symbol != order.symbol:
             return  # logs of another kind: what is not joined stays 0
-        symbol = symbols[change]
+        symbol = order.symbol
         before = held[symbol]
-        made[change] = ids[order]
-        held[symbol] = quantities[change]
+        made[change] = order.order_id
+        held[symbol] = positions[change].quantity
         change += 1
-        if before == 0.0 or held[symbol] != 0.0 or change >= len(made) or symbols[change] != symbol:
+        if before == 0.0 or held[symbol] != 0.0 or change >= made.size or positions[change].symbol != symbol:
             continue
         closed = abs(before)
-        opened = abs(quantities[change])
-        if abs(fills[order] - closed - opened) < abs(fills[order] - closed):
-            made[change] = ids[order]
-            held[symbol] = quantities[change]
+        opened = abs(positions[change].quantity)
+        if abs(order.fill_quantity - closed - opened) < abs(order.fill_quantity - closed):
+            made[change] = order.order_id
+            held[symbol] = positions[change].quantity
             change += 1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from backtestr_engine.data.arrays import Records
-from backtestr_engine.simulation.records import LIQUIDATED, NO_NEXT_BAR, REASONS, rejections
+from backtestr_engine.simulation.records import LIQUIDATED, NO_NEXT_BAR, REASONS, rejections_of, tally
 
 
 def order_warnings(orders: Records, final_equity: float) -> list[str]:
@@ -14,11 +12,12 @@ def order_warnings(orders: Records, final_equity: float) -> list[str]:
     A signal on the last bar has no next one to be filled at: that is counted, and no cause for a warning.
     """
     sentences = []
-    rejected = {reason: count for reason, count in rejections(orders).items() if reason != REASONS[NO_NEXT_BAR]}
+    counts = tally(orders)
+    rejected = {reason: count for reason, count in rejections_of(counts).items() if reason != REASONS[NO_NEXT_BAR]}
     if rejected:
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in rejected.items())
         sentences.append(f"{sum(rejected.values()):,} of {len(orders):,} orders were rejected: {reasons}")
-    liquidated = int(np.count_nonzero(orders["reason"] == LIQUIDATED))
+    liquidated = int(counts[:, LIQUIDATED].sum())
     if liquidated:
         positions = "1 position was" if liquidated == 1 else f"{liquidated:,} positions were"
         sentences.append(f"{positions} liquidated: the account was down to its maintenance margin")

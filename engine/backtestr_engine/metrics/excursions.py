@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,53 +109,37 @@ def _falls(equity: Floats, per_peak: float) -> tuple[float, float]:
 def fill_in_excursions(
     trades: Records, series: Sequence[Bars], *, fills_at_close: bool, still_open: bool = False
 ) -> None:
-    """Set `mae` and `mfe` of trades in the symbols of `series`; for `still_open` trades the last bar counts too."""
+    """Set `mae` and `mfe` of trades in the symbols of `series`; for `still_open` trades the last bar counts too.
+
+    They are the largest moves against and for the holder of each trade, as fractions of its entry price from 0 up. The
+    prices are the entry's, the exit's, and the highs and lows of the bars between. The bar of the entry is one of them
+    with fills at the open. The bar of the exit never is: a stop ends a trade within its bar, and the other prices of
+    that bar may have come later. A trade of several entries counts from the first, and from their average price.
+    """
     for symbol, bars in enumerate(series):
-        rows = np.flatnonzero(trades["symbol"] == symbol) if len(series) > 1 else slice(None)
-        columns = ("entry_time", "exit_time", "entry_price", "exit_price", "side")
-        entered, left, entry_price, exit_price, side = (np.ascontiguousarray(trades[name][rows]) for name in columns)
-        if still_open:
-            left = left + 1
-        found = excursions(
-            bars.timestamp, bars.high, bars.low, entered, left, entry_price, exit_price, side, fills_at_close
-        )
-        trades["mae"][rows], trades["mfe"][rows] = found
+        _fill_in(trades, symbol, bars.timestamp, bars.high, bars.low, fills_at_close, still_open)
 
 
 @compiled()
-def excursions(
-    timestamp: Integers,
-    high: Floats,
-    low: Floats,
-    entry_time: Integers,
-    exit_time: Integers,
-    entry_price: Floats,
-    exit_price: Floats,
-    side: Integers,
-    fills_at_close: bool,
-) -> tuple[Floats, Floats]:
-    """Return the largest moves against and for the holder of each trade, as fractions of its entry price from 0 up.
-
-    The prices are the entry's, the exit's, and the highs and lows of the bars between. The bar of the entry is one of
-    them with fills at the open. The bar of the exit never is: a stop ends a trade within its bar, and the other prices
-    of that bar may have come later. `side` is 1 for long and −1 for short. A trade of several entries counts from the
-    first, and from their average price.
-    """
-    adverse, favourable = np.zeros(entry_time.size), np.zeros(entry_time.size)
+def _fill_in(
+    trades: Any, symbol: int, timestamp: Integers, high: Floats, low: Floats, fills_at_close: bool, still_open: bool
+) -> None:
     entry_bar = 0
-    for trade in range(entry_time.size):
-        if timestamp[entry_bar] > entry_time[trade]:
-            entry_bar = np.searchsorted(timestamp, entry_time[trade])
-        while timestamp[entry_bar] < entry_time[trade]:
+    for at in range(trades.size):
+        trade = trades[at]
+        if trade.symbol != symbol:
+            continue
+        entry_time, exit_time = trade.entry_time, trade.exit_time + (1 if still_open else 0)
+        if timestamp[entry_bar] > entry_time:
+            entry_bar = np.searchsorted(timestamp, entry_time)
+        while timestamp[entry_bar] < entry_time:  # a search that jumps would wait for memory
             entry_bar += 1
-        highest = max(entry_price[trade], exit_price[trade])
-        lowest = min(entry_price[trade], exit_price[trade])
+        highest, lowest = max(trade.entry_price, trade.exit_price), min(trade.entry_price, trade.exit_price)
         bar = entry_bar + (1 if fills_at_close else 0)
-        while bar < timestamp.size and timestamp[bar] < exit_time[trade]:
+        while bar < timestamp.size and timestamp[bar] < exit_time:
             highest = max(highest, high[bar])
             lowest = min(lowest, low[bar])
             bar += 1
         entry_bar = min(bar, timestamp.size - 1)  # where the search for the next one begins
-        up, down = highest / entry_price[trade] - 1.0, 1.0 - lowest / entry_price[trade]
-        adverse[trade], favourable[trade] = (down, up) if side[trade] > 0 else (up, down)
-    return adverse, favourable
+        up, down = highest / trade.entry_price - 1.0, 1.0 - lowest / trade.entry_price
+        trade.mae, trade.mfe = (down, up) if trade.side > 0 else (up, down)

@@ -260,7 +260,7 @@ class SweepWork:
         scratch, setting = self._scratch, self._setting
         own = Row(rows.values[row], rows.codes[row], rows.block_sums[row])
         if self._with_excursions:
-            trades, at = scratch.log.trades[: scratch.log.counts[2]], totals(scratch.account)
+            trades, at = scratch.trades[: scratch.log.counts[2]], totals(scratch.account)
             fills_at_close = self._conventions.fill_at == "close"
             fill_in_excursions(trades, self._panel.series, fills_at_close=fills_at_close)
             activity = Activity(at.open_positions, at.fees, at.slippage, at.traded_value, at.bars_exposed)

@@ -20,6 +20,7 @@ from backtestr_engine.simulation.account import new_account
 from backtestr_engine.simulation.bar_step import Prices, SignalColumns
 from backtestr_engine.simulation.execution import EventBuffers
 from backtestr_engine.simulation.numba_kernel import cached_kernel, inlined_kernel
+from backtestr_engine.simulation.records import TRADE
 from backtestr_engine.simulation.symbol_loop import busy_bars, simulate, trades_alone
 from backtestr_protocol.metrics import METRICS
 
@@ -45,7 +46,7 @@ class Scratch(NamedTuple):
     """Memory that each combination uses in turn: of the size of the bars, once per worker.
 
     `sides`, `flags` and `busy` have room for the bars before the simulated ones too. `flags` is 0 everywhere between
-    two combinations. `fresh` is the account at the start.
+    two combinations. `fresh` is the account at the start. `trades` are those of `log`.
     """
 
     sides: Bytes
@@ -55,10 +56,12 @@ class Scratch(NamedTuple):
     account: Records
     fresh: Records
     log: EventBuffers
+    trades: Records
 
 
 def new_scratch(bars: int, earlier: int, rules: Records, initial_capital: float) -> Scratch:
     """Return scratch memory for combinations on `bars` bars, whose signals come of up to `earlier` more."""
+    log = trades_alone(bars, rules)
     return Scratch(
         np.empty(earlier + bars, dtype=np.uint8),
         np.zeros(earlier + bars, dtype=np.uint8),
@@ -66,7 +69,8 @@ def new_scratch(bars: int, earlier: int, rules: Records, initial_capital: float)
         np.empty(bars),
         new_account(initial_capital),
         new_account(initial_capital),
-        trades_alone(bars, rules),
+        log,
+        log.trades.view(TRADE),
     )
 
 
@@ -114,7 +118,7 @@ def _evaluate(
         prices.timestamp,
         prices.close,
         equity,
-        scratch.log.trades[: scratch.log.counts[2]],
+        scratch.trades[: scratch.log.counts[2]],
         Activity(1 if state.quantity != 0.0 else 0, state.fees, state.slippage, state.traded_value, state.bars_exposed),
         setting.with_market,
         False,

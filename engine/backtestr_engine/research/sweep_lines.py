@@ -37,7 +37,8 @@ PARAMETERS = {"sma_cross": ("fast", "slow"), "ema_cross": ("fast", "slow"), "don
 class SharedLines:
     """The lines of an algorithm, up to the last bar; `buffer` has those that are kept.
 
-    A line that begins later than others, as its warm-up is shorter, has any values before.
+    A line that begins later than others, as its warm-up is shorter, has any values before. The buffer has room for all
+    lines from the begin, as the system gives memory when it is written to: a buffer that grew would be there twice.
     """
 
     def __init__(self, algorithm: str, bars: int, seen_with: Callable[[int], Bars]) -> None:
@@ -46,7 +47,7 @@ class SharedLines:
         self._seen_with = seen_with
         self._shape = (2, bars) if self._line is _channel else (bars,)
         self._most = max(2, LINES_BYTES // (8 * int(np.prod(self._shape))))
-        self.buffer: Floats = np.empty((0, *self._shape))
+        self.buffer: Floats = np.empty((self._most, *self._shape))
         self._places: dict[int, int] = {}
 
     def parts(self, periods: Integers, warm_up: Integers) -> Iterator[tuple[int, Integers]]:
@@ -79,11 +80,6 @@ class SharedLines:
         return np.array([self._places[key] for key in wanted], dtype=np.int64)
 
     def _make_room(self, missing: int, wanted: set[int]) -> None:
-        room = min(self._most, len(self._places) + missing)
-        if room > len(self.buffer):
-            grown = np.empty((room, *self._shape))
-            grown[: len(self.buffer)] = self.buffer
-            self.buffer = grown
         for key in [key for key in self._places if key not in wanted]:
             if len(self.buffer) - len(self._places) >= missing:
                 break

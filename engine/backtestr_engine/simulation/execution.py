@@ -33,6 +33,8 @@ IMMATERIAL = 1e-9
 class EventBuffers(NamedTuple):
     """The arrays to which a simulation writes its records; `counts` are the numbers of orders, positions and trades.
 
+    The kinds of record are `ORDER`, `WRITTEN_POSITION` and `WRITTEN_TRADE`.
+
     Without `keeps_all` orders and positions are counted and not written: a sweep needs the trades alone.
     """
 
@@ -136,6 +138,8 @@ def close_position(
     trade.pnl = gross - entry_fees - fee
     trade["return"] = trade.pnl / (state.average_price * quantity)
     trade.side = -side
+    trade.mae = trade.mfe = 0.0
+    trade.padding = trade.more_padding = 0
     log.counts[2] += 1
 
     if state.quantity == 0.0:
@@ -186,6 +190,7 @@ def _emit_position(state: Any, market: float, time: int, log: EventBuffers) -> N
         position.current_price = market
         position.unrealized = state.quantity * (market - state.average_price) + 0.0  # never −0
         position.realized = state.position_realized
+        position.padding = 0
     log.counts[1] += 1
 
 

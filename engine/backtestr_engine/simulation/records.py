@@ -5,10 +5,13 @@ The loops write these records; tables, results and streams read them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 
-from backtestr_engine.data.arrays import Records
+from backtestr_engine.compiled import compiled
+from backtestr_engine.data.arrays import Integers, Records
 
 BUY, SELL = 1, -1
 SIDES = {BUY: "buy", SELL: "sell"}
@@ -65,7 +68,7 @@ ORDER = np.dtype(
 
 def final_states(orders: Records) -> Records:
     """Return the last record of every order, in the order of their ids."""
-    if not len(orders) or (int(orders["order_id"][-1]) == len(orders) and not np.any(orders["status"] == PENDING)):
+    if not len(orders) or (int(orders["order_id"][-1]) == len(orders) and not tally(orders)[PENDING].any()):
         return orders
     last = np.zeros(int(orders["order_id"].max()), dtype=np.int64)
     last[orders["order_id"] - 1] = np.arange(len(orders))
@@ -73,10 +76,29 @@ def final_states(orders: Records) -> Records:
     return final
 
 
+def tally(orders: Records) -> Integers:
+    """Return the number of records by status and reason, of shape (statuses, reasons)."""
+    counts = np.zeros((len(STATUSES), len(REASONS)), dtype=np.int64)
+    _count(orders, counts)
+    return counts
+
+
+@compiled()
+def _count(orders: Any, counts: Integers) -> None:
+    for at in range(orders.size):
+        counts[orders[at].status, orders[at].reason] += 1
+
+
 def rejections(final: Records) -> dict[str, int]:
     """Return the number of rejected orders by reason, the most frequent first; `final` has each order once."""
-    reasons, counts = np.unique(final["reason"][final["status"] == REJECTED], return_counts=True)
-    return {REASONS[reasons[at]]: int(counts[at]) for at in np.argsort(-counts, kind="stable")}
+    return rejections_of(tally(final))
+
+
+def rejections_of(counts: Integers) -> dict[str, int]:
+    """Return what `rejections` does, of a tally."""
+    rejected = counts[REJECTED]
+    order = np.argsort(-rejected, kind="stable")
+    return {REASONS[at]: int(rejected[at]) for at in order if rejected[at]}
 
 
 POSITION = np.dtype(
@@ -111,6 +133,19 @@ TRADE = np.dtype(
     ],
     align=True,
 )
+
+
+def _with_padding(kind: Any, *padding: tuple[str, str]) -> Any:
+    """Return a kind of record with fields where it has padding."""
+    return np.dtype([*((name, of.str) for name, (of, _) in kind.fields.items()), *padding], align=True)
+
+
+WRITTEN_POSITION = _with_padding(POSITION, ("padding", "i4"))
+WRITTEN_TRADE = _with_padding(TRADE, ("padding", "i1"), ("more_padding", "i2"))
+"""Records as the loops write them, every byte: so their memory need not be cleared before, of which most is not used.
+
+An order has no padding. Equal records are equal bytes, in memory and on disk.
+"""
 
 
 class Events(msgspec.Struct, frozen=True):

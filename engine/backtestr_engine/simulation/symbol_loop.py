@@ -25,14 +25,14 @@ from .execution import EventBuffers
 from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
 from .pending_orders import pending_levels
 from .protective_exits import set_levels
-from .records import MARKET, ORDER, POSITION, TRADE, Events
+from .records import MARKET, ORDER, POSITION, TRADE, WRITTEN_POSITION, WRITTEN_TRADE, Events
 
 _FILLS_AHEAD = 3
 """Some hundred nanoseconds of simulation: the time that memory takes."""
 
 
 class EventLog:
-    """Space for all events of `bars` bars, of which `busy` have signals; memory is taken page by page as it fills.
+    """Space for all events of `bars` bars, of which `busy` have signals; memory is taken as it fills.
 
     A bar's signals make at most two orders and two changes of position (a close, and a rejected or new opening). Every
     position can be stopped once, and the end of the data adds one event per symbol. An exit that is cut to the cash at
@@ -41,10 +41,11 @@ class EventLog:
 
     def __init__(self, busy: int, bars: int, symbols: int, rules: Records) -> None:
         further = symbols + (bars if rules["cut"][0] else 0)
-        orders = np.zeros((3 if rules["order_type"][0] == MARKET else 6) * busy + further, dtype=ORDER)
-        positions = np.zeros(3 * busy + further, dtype=POSITION)
-        trades = np.zeros(2 * busy + further, dtype=TRADE)
+        orders = np.empty((3 if rules["order_type"][0] == MARKET else 6) * busy + further, dtype=ORDER)
+        positions = np.empty(3 * busy + further, dtype=WRITTEN_POSITION)
+        trades = np.empty(2 * busy + further, dtype=WRITTEN_TRADE)
         self.log = EventBuffers(orders, positions, trades, np.zeros(3, dtype=np.int64), True)
+        self._records = orders, positions.view(POSITION), trades.view(TRADE)
         self._returned = np.zeros(3, dtype=np.int64)
 
     def since_last(self) -> Events:
@@ -58,23 +59,24 @@ class EventLog:
 
     def restore(self, events: Events) -> None:
         """Take `events` for all events so far, which were returned. Raises `ValueError` for more than there is room."""
-        for buffer, records in zip(self.log[:3], (events.orders, events.positions, events.trades), strict=True):
-            buffer[: len(records)] = records
+        for buffer, records in zip(self._records, (events.orders, events.positions, events.trades), strict=True):
+            restored = buffer[: len(records)]
+            restored.view(np.uint8)[:] = 0  # padding, which is no field, included
+            restored[:] = records
         self.log.counts[:] = len(events.orders), len(events.positions), len(events.trades)
         self._returned = self.log.counts.copy()
 
     def since(self, first: Integers) -> Events:
         """Return the events behind the first `first` of each kind: orders, positions and trades."""
-        orders, positions, trades, counts, _ = self.log
+        (orders, positions, trades), counts = self._records, self.log.counts
         return Events(orders[first[0] : counts[0]], positions[first[1] : counts[1]], trades[first[2] : counts[2]])
 
 
 def trades_alone(bars: int, rules: Records) -> EventBuffers:
     """Return buffers for a simulation of `bars` bars of one symbol that keeps its trades, and no other record."""
-    trades = np.zeros(2 * bars + 1 + (bars if rules["cut"][0] else 0), dtype=TRADE)
-    return EventBuffers(
-        np.zeros(0, dtype=ORDER), np.zeros(0, dtype=POSITION), trades, np.zeros(3, dtype=np.int64), False
-    )
+    trades = np.empty(2 * bars + 1 + (bars if rules["cut"][0] else 0), dtype=WRITTEN_TRADE)
+    no_orders, no_positions = np.empty(0, dtype=ORDER), np.empty(0, dtype=WRITTEN_POSITION)
+    return EventBuffers(no_orders, no_positions, trades, np.zeros(3, dtype=np.int64), False)
 
 
 class SymbolSimulation:
@@ -166,21 +168,24 @@ def targets(signals: Signals) -> Floats:
 _TOGETHER = 32
 """Bars that are looked at without a branch."""
 
+_FLAGS_TOGETHER = 8
+"""Flags that are looked at in one go: one word."""
+
 
 @cached_kernel
 def busy_bars(flags: Bytes, busy: Integers) -> int:
     """Write the bars with signals to the begin of `busy`, which has room for all bars; return their number."""
     count = 0
-    for first in range(0, flags.size, _TOGETHER):
-        some = flags[first : first + _TOGETHER]
-        any_of_them = 0
-        for at in range(some.size):
-            any_of_them |= some[at]
-        if any_of_them != 0:
-            for at in range(some.size):
-                if some[at] != 0:
-                    busy[count] = first + at
-                    count += 1
+    words = flags.size // _FLAGS_TOGETHER * _FLAGS_TOGETHER
+    for first in range(0, words, _FLAGS_TOGETHER):
+        some = flags[first : first + _FLAGS_TOGETHER]
+        if some[0] | some[1] | some[2] | some[3] | some[4] | some[5] | some[6] | some[7]:
+            for at in range(_FLAGS_TOGETHER):
+                busy[count] = first + at  # it is overwritten unless the count grows
+                count += some[at] != 0
+    for bar in range(words, flags.size):
+        busy[count] = bar
+        count += flags[bar] != 0
     return count
 
 

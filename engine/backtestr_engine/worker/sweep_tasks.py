@@ -201,7 +201,7 @@ class SweepTasks:
             count=facts.count,
             rows=facts.rows,
             failed=facts.failed,
-            seconds=facts.seconds,
+            seconds=0.0 if task.reason else self._clock() - began,  # with the storing, which a backtest waits for too
             best=best,
             cells_done=_live_columns(ready.plan.space, frame, sweep.objective, task.stride),
         )

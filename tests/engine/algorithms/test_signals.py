@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backtestr_engine.algorithms.signals import REPEATED_ENTRY, REPEATED_SHORT_ENTRY, Signals
+from backtestr_engine.algorithms.signals import CROSSES_TOGETHER, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, Signals
 from backtestr_protocol.errors import AlgorithmError
 
 NAN = np.nan
@@ -99,3 +99,15 @@ def test_signals_from_a_bar_on_are_those_of_the_later_bars() -> None:
     assert target is not None
     assert target.tolist() == [1.0]
     assert signals.from_bar(0) is signals
+
+
+def test_crosses_do_not_depend_on_how_many_bars_are_looked_at_together(generator: np.random.Generator) -> None:
+    bars = 3 * CROSSES_TOGETHER + 5
+    fast, slow = generator.normal(size=(2, bars)).round(1)
+    fast[[7, CROSSES_TOGETHER - 1, 2 * CROSSES_TOGETHER]] = NAN
+    whole = Signals.from_cross(fast, slow).flags
+
+    for cut in (CROSSES_TOGETHER - 40, CROSSES_TOGETHER, 2 * CROSSES_TOGETHER - 1):
+        # From the first NaN behind a cut on, both know as much of what was before: nothing.
+        begin = cut + int(np.flatnonzero(np.isnan(fast[cut:]))[0])
+        assert np.array_equal(Signals.from_cross(fast[cut:], slow[cut:]).flags[begin - cut :], whole[begin:])

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from backtestr_engine.algorithms.signals import Signals
+from backtestr_engine.backtest.order_links import _join, _set_signal_times
 from backtestr_engine.backtest.plan import Plan, prepare
 from backtestr_engine.backtest.run import Run
 from backtestr_engine.built_in import find_algorithm
@@ -17,9 +18,10 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.panel import Panel
 from backtestr_engine.data.synthetic import synthetic_bars
-from backtestr_engine.metrics.excursions import excursions
+from backtestr_engine.metrics.excursions import _fill_in
 from backtestr_engine.metrics.figures import compute_figures
 from backtestr_engine.simulation.conventions import Conventions, resolve_options
+from backtestr_engine.simulation.records import _count
 from backtestr_engine.simulation.shared_account_loop import _simulate_rows
 from backtestr_engine.simulation.symbol_loop import simulate
 from backtestr_engine.worker.warm_up import warm
@@ -213,7 +215,7 @@ def test_a_run_can_start_with_given_signals(plan: Plan) -> None:
 def test_after_the_warm_up_nothing_is_compiled(conventions: Conventions) -> None:
     """Any kind of signals, and symbols with gaps, use the kernels of the warm-up."""
     warm(conventions)
-    kernels: list[Any] = [simulate, _simulate_rows, compute_figures, excursions]
+    kernels: list[Any] = [simulate, _simulate_rows, compute_figures, _fill_in, _join, _set_signal_times, _count]
     compiled = [len(kernel.signatures) for kernel in kernels]
     bars = synthetic_bars("1m", 300)
     late = synthetic_bars("1m", 300, symbol="LATE")[100:]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr_engine.metrics.excursions import drawdowns, excursions
+from backtestr_engine.metrics.excursions import drawdowns, fill_in_excursions
+from backtestr_engine.simulation.records import TRADE
 from support.engine.cases import random_bars
 
 COMPILING = settings(deadline=None, max_examples=60)
@@ -53,30 +54,25 @@ def test_rounding_makes_no_drawdown_and_no_longer_one(levels_and_errors: tuple[l
 
 
 @COMPILING
-@given(st.integers(0, 10_000), st.booleans())
-def test_excursions_against_a_loop_over_every_trade(seed: int, at_close: bool) -> None:
+@given(st.integers(0, 10_000), st.booleans(), st.booleans())
+def test_excursions_against_a_loop_over_every_trade(seed: int, at_close: bool, still_open: bool) -> None:
     generator = np.random.default_rng(seed)
-    bars = random_bars(generator, 40)
+    series = [random_bars(generator, 40), random_bars(generator, 40)]
     ends = np.sort(generator.integers(0, 40, size=(12, 2)), axis=1)
-    entry_price, exit_price = generator.uniform(5, 15, size=(2, 12))
-    side = generator.choice(np.array([1, -1], dtype=np.int8), size=12)
+    trades = np.zeros(12, dtype=TRADE)
+    trades["symbol"] = generator.integers(0, 2, size=12)
+    for trade, (entry, exit) in zip(trades, ends, strict=True):
+        timestamp = series[trade["symbol"]].timestamp
+        trade["entry_time"], trade["exit_time"] = timestamp[entry], timestamp[exit]
+    trades["entry_price"], trades["exit_price"] = generator.uniform(5, 15, size=(2, 12))
+    trades["side"] = generator.choice(np.array([1, -1], dtype=np.int8), size=12)
 
-    adverse, favourable = excursions(
-        bars.timestamp,
-        bars.high,
-        bars.low,
-        bars.timestamp[ends[:, 0]],
-        bars.timestamp[ends[:, 1]],
-        entry_price,
-        exit_price,
-        side,
-        at_close,
-    )
+    fill_in_excursions(trades, series, fills_at_close=at_close, still_open=still_open)
 
-    for trade, (entry, exit) in enumerate(ends):
-        rows = range(entry + at_close, exit)
-        ends_of_it = [entry_price[trade], exit_price[trade]]
-        up = max([*ends_of_it, *(bars.high[row] for row in rows)]) / entry_price[trade] - 1
-        down = 1 - min([*ends_of_it, *(bars.low[row] for row in rows)]) / entry_price[trade]
-        expected = (down, up) if side[trade] > 0 else (up, down)
-        assert (adverse[trade], favourable[trade]) == pytest.approx(expected)
+    for trade, (entry, exit) in zip(trades, ends, strict=True):
+        bars, rows = series[trade["symbol"]], range(entry + at_close, exit + still_open)
+        ends_of_it = [trade["entry_price"], trade["exit_price"]]
+        up = max([*ends_of_it, *(bars.high[row] for row in rows)]) / trade["entry_price"] - 1
+        down = 1 - min([*ends_of_it, *(bars.low[row] for row in rows)]) / trade["entry_price"]
+        expected = (down, up) if trade["side"] > 0 else (up, down)
+        assert (trade["mae"], trade["mfe"]) == expected

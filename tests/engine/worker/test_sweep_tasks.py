@@ -111,6 +111,26 @@ def test_blocks_in_any_order_are_the_sweep_of_the_engine(
     assert best.cell == own.best(1, "sharpe_ratio")["cell"][0]
 
 
+def test_the_time_of_a_block_has_that_of_its_storing(
+    full_catalog: Catalog, conventions: Conventions, store: SweepStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backtest waits until the worker of a block is idle, so blocks are sized by all of that time."""
+    now = 100.0
+    append = store.append
+
+    def slow_append(*block: Any) -> None:
+        nonlocal now
+        append(*block)
+        now += 5.0
+
+    monkeypatch.setattr(store, "append", slow_append)
+    tasks = SweepTasks(full_catalog, conventions, find_algorithm, store, lambda: now)
+    done = run(tasks, check(tasks), 0, 8)
+
+    assert done.seconds == 5.0
+    assert [block.facts.seconds for block in store.blocks("s1")] == [0.0]
+
+
 def test_a_row_has_the_figures_of_its_backtest(
     tasks: SweepTasks, store: SweepStore, full_catalog: Catalog, conventions: Conventions
 ) -> None:

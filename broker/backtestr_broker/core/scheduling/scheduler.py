@@ -502,6 +502,8 @@ class Scheduler:
                 self.sweeping.passed()
             else:
                 self.sweeping.assign(worker)
+        while len(self._job_queue) and (spare := self.sweeping.swap_in_spare()) is not None:
+            self._assign_backtest(spare)  # it holds nothing, so it has room for any
 
     def _continue_parked(self, worker: Worker) -> None:
         """Continue parked backtests: the first when no other is computed, and paced ones while they may lend it."""

@@ -1,7 +1,8 @@
 """Run sweeps: have them checked and accepted, give their blocks to idle compute workers, and take what comes back.
 
 Sweeps are bulk work. A block goes to a worker that no backtest waits for; where backtests never leave one, a block has
-its turn after so many of them. So a backtest waits for one block at most, and a sweep is never stopped by backtests.
+its turn after so many of them. A backtest that finds all workers at blocks goes to a spare worker. So it waits for one
+block at most, where no spare is ready, and a sweep is never stopped by backtests.
 """
 
 from __future__ import annotations
@@ -249,6 +250,16 @@ class SweepScheduling:
         """Count a backtest that was assigned; it passed a block if there is one."""
         self._passed = self._passed + 1 if self.sweeps.has_work() else 0
 
+    def swap_in_spare(self) -> Worker | None:
+        """Return a spare that is active now in place of a worker at a block, which ends that block; None without one.
+
+        So a backtest that finds all workers at blocks waits for none of them.
+        """
+        spare = self._workers.swap_in_spare("compute", self.has)
+        if spare is not None:
+            self.passed()
+        return spare
+
     def assign(self, worker: Worker) -> bool:
         """Give an idle compute worker a task of a sweep; return false where there is none."""
         sweep = self.sweeps.next()
@@ -401,6 +412,8 @@ class SweepScheduling:
             task_id = self._workers.get(worker_id).task_id
             assert task_id is not None
             assert task_id.startswith(f"sweep:{sweep_id}:")
+        for worker in self._workers:
+            assert worker.active or worker.task_id is None or self.has(worker), "a spare works at what is no sweep"
         at_blocks = {worker_id for sweep in self.sweeps for worker_id in sweep.blocks.in_flight}
         others = {worker_id for sweep in self.sweeps for worker_id in (sweep.surveyor, sweep.proposer)} - {None}
         assert at_blocks | others == self._at.keys(), "a block is computed by no worker, or a worker has none"

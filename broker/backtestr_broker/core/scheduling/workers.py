@@ -2,7 +2,8 @@
 
 A worker is `starting` until it reports that it is ready, then `idle` or `busy`, and `lost` once its process has ended.
 At most as many workers of a kind as are configured are active, which is to take tasks. One that is ready beyond them is
-`spare`: it waits, and becomes active as soon as an active one is lost.
+`spare`: it waits, and becomes active as soon as an active one is lost. It also takes the place of one that is at bulk
+work while a backtest waits: that one ends its task, and is the spare then.
 
 Beside the one task that it computes, a compute worker may hold others: lending backtests, which have a pace and take
 little time, and parked ones, which are paused and take none.
@@ -11,7 +12,7 @@ little time, and parked ones, which are paused and take none.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from backtestr_protocol.errors import Busy
@@ -91,9 +92,9 @@ class Worker:
             return "lost"
         if self.peer is None:
             return "starting"
-        if not self.active:
-            return "spare"
-        return "busy" if self.running else "idle"
+        if self.running:
+            return "busy"
+        return "idle" if self.active else "spare"
 
 
 class Workers:
@@ -159,10 +160,27 @@ class Workers:
         if self.are_complete(kind):
             return None
         spares = [worker for worker in self._by_peer.values() if worker.kind == kind and not worker.active]
-        for worker in spares[:1]:
+        for worker in sorted(spares, key=lambda one: one.task_id is not None)[:1]:
             worker.active = True
             return worker
         return None
+
+    def swap_in_spare(self, kind: WorkerKind, is_at_bulk: Callable[[Worker], bool]) -> Worker | None:
+        """Make a waiting spare active in place of a worker that does bulk work and nothing else, and return it.
+
+        None where no spare waits or no worker is so.
+        """
+        ready = [worker for worker in self._by_peer.values() if worker.kind == kind and worker.leaving is None]
+        spares = [worker for worker in ready if not worker.active and not worker.running]
+        others = [
+            worker
+            for worker in ready
+            if worker.active and is_at_bulk(worker) and not (worker.lending or worker.parked or worker.to_park)
+        ]
+        if not spares or not others:
+            return None
+        others[0].active, spares[0].active = False, True
+        return spares[0]
 
     def idle(self, kind: WorkerKind) -> list[Worker]:
         """Return the workers that could take a task now, those with the fewest lending and parked ones first."""
@@ -214,7 +232,7 @@ class Workers:
             assert len(worker.parked) + len(worker.to_park) <= MAX_PARKED
             assert len(worker.lending) <= MAX_LENDING
             assert worker.peer is None or self._by_peer[worker.peer] is worker
-            assert worker.active or not worker.running, f"{worker.worker_id} is a spare and works"
+            assert worker.active or not (worker.lending or worker.parked), f"{worker.worker_id} is a spare and works"
             if worker.peer is None:
                 assert worker.task_id is None, f"{worker.worker_id} works without a connection"
                 assert not worker.parked | worker.lending

@@ -89,6 +89,46 @@ def test_a_backtest_goes_ahead_of_the_next_block(link: Link, ann: Client, sweepi
     assert worker.assigned[-1].work == "RunBlock"
 
 
+def test_a_backtest_that_finds_all_workers_at_blocks_goes_to_a_spare(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    first, spare = link.worker("compute-1"), link.start_worker("compute-2", "compute")
+    spare.ready()
+    started(ann)
+    assert (first.assigned[-1].work, spare.assigned) == ("RunBlock", [])
+    start(ann, "b1")
+    assert (spare.assigned[-1].work, spare.assigned[-1].task_id) == ("RunBacktest", "b1")
+    states = {one["workerId"]: one["state"] for one in ann.ask("GetSystemStatus", {})["workers"]}
+    assert (states["compute-1"], states["compute-2"]) == ("busy", "busy")
+    blocks = len(first.assigned)
+    sweeping.do(first)
+    assert len(first.assigned) == blocks, "it has ended its block, and is the spare now"
+    start(ann, "b2")
+    assert len(first.assigned) == blocks, "a backtest waits for a backtest, not a spare"
+    spare.finish("b1")
+    spare.finish("b2")
+    assert spare.assigned[-1].work == "RunBlock"
+    start(ann, "b3")
+    assert (first.assigned[-1].work, first.assigned[-1].task_id) == ("RunBacktest", "b3")
+    link.core.check_invariants()
+
+
+def test_a_spare_that_is_lost_at_the_end_of_a_block_costs_that_block_only(
+    link: Link, ann: Client, sweeping: SweepWorkers
+) -> None:
+    first, spare = link.worker("compute-1"), link.start_worker("compute-2", "compute")
+    spare.ready()
+    started(ann)
+    start(ann, "b1")
+    link.lose_worker(first)
+    spare.finish("b1")
+    assert spare.assigned[-1].work == "RunBlock"
+    while sweeping.has_task(spare):
+        sweeping.do(spare)
+    assert sorted(sweeping.rows["s1"]) == list(range(UNITS))
+    link.core.check_invariants()
+
+
 def test_backtests_without_end_leave_a_turn_to_the_sweep(link: Link, ann: Client, sweeping: SweepWorkers) -> None:
     worker = link.worker("compute-1")
     started(ann)

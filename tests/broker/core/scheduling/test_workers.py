@@ -49,6 +49,23 @@ def test_the_spare_that_waits_for_longest_replaces_a_lost_worker() -> None:
     assert states(workers) == {"compute-2": "idle", "compute-1": "spare", "compute-3": "idle", "compute-4": "spare"}
 
 
+def test_a_spare_takes_the_place_of_a_worker_at_bulk_work_alone() -> None:
+    workers = Workers({"compute": 2})
+    for worker_id in IDS[:3]:
+        start(workers, worker_id)
+    assert workers.swap_in_spare("compute", lambda _: False) is None, "none is at bulk work"
+    for worker_id in IDS[:2]:
+        workers.get(worker_id).task_id = "bulk"
+    workers.get("compute-1").parked.add("b1")
+    swapped = workers.swap_in_spare("compute", lambda worker: worker.task_id == "bulk")
+    assert swapped is workers.get("compute-3")
+    assert states(workers) == {"compute-1": "busy", "compute-2": "busy", "compute-3": "idle"}
+    workers.check_invariants()
+    assert workers.swap_in_spare("compute", lambda worker: worker.task_id == "bulk") is None, "no spare waits"
+    workers.get("compute-2").release("bulk")
+    assert states(workers) == {"compute-1": "busy", "compute-2": "spare", "compute-3": "idle"}
+
+
 def test_a_lost_spare_is_replaced_by_none() -> None:
     workers = Workers({"compute": 1})
     for worker_id in IDS[:3]:

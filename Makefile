@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: types types-python types-ts imports cover schema build-ts clean
 .PHONY: ui run-ui run-app test-app test-browser lint-app types-app
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel bench-ui
-.PHONY: bench-engine bench-sweep bench-sweep-broker bench-data bench-durability bench-curve bench-batching chaos parity
+.PHONY: bench-engine bench-sweep bench-sweep-broker bench-cluster bench-data bench-durability bench-curve bench-batching chaos parity
 
 help:
 	@echo "make run-broker    start the broker and its workers (sets everything up first)"
@@ -49,6 +49,7 @@ help:
 	@echo "make bench-engine  one backtest on 1M bars, direct, through the broker and beside vectorbt; how it scales"
 	@echo "make bench-sweep   thousands of combinations beside vectorbt on one core, and the memory they take"
 	@echo "make bench-sweep-broker  sweeps through a broker: cost beside the engine, two workers, memory, who waits"
+	@echo "make bench-cluster  a sweep on a Dask scheduler and workers on this machine, beside the model of docs/scaling.md"
 	@echo "make bench-durability  requests that wait for the disk, beside a bare commit"
 	@echo "make bench-curve   what encryption costs, beside plain TCP"
 	@echo "make bench-batching  settings of batching on a mixed load; what compression and columns cost and save"
@@ -234,6 +235,10 @@ bench-sweep: setup
 # One part of it: make bench-sweep-broker ARGS='--parts workers'
 bench-sweep-broker: setup
 	$(BIN)/python benchmarks/sweep_broker.py $(ARGS)
+
+# ARGS='--workers 1 2 4': each is a process.
+bench-cluster: setup
+	$(BIN)/python benchmarks/cluster.py $(ARGS)
 
 bench-data: setup
 	$(BIN)/python benchmarks/data.py $(ARGS)

@@ -1,5 +1,6 @@
 """Measure what a cluster costs and how it scales: a real scheduler and workers on loopback, beside the model.
 
+    make bench-cluster
     python benchmarks/cluster.py [--workers 1 2] [--rounds 3]
 
 Combinations that sleep take no processor, so that several workers can be measured on few cores: what is seen is what
@@ -97,7 +98,7 @@ def sweep(client: Client, scheduler: str, units: int, block: int | None = BLOCK)
         block_size=block,
     )
     status = found.wait(600.0)
-    assert status.status == "completed", status.error
+    assert status.status == "completed", status.error  # the broker's log says more
     return time.monotonic() - began, 0 if status.cluster is None else status.cluster.workers
 
 

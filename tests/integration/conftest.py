@@ -40,6 +40,7 @@ SHARED_BROKERS = (
     "embedded",
     "lent_broker",
     "stopped_recorder",
+    "far_broker",
     "target",
     "vault",
     "watched",

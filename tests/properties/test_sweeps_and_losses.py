@@ -47,13 +47,16 @@ class SweepsAndLosses(RuleBasedStateMachine):
             assert answer["data"]["code"] == "STATE_CONFLICT", answer
             assert sweep_id in self.acknowledged, "only another sweep of that name is refused"
 
+    def is_running(self, worker: Worker) -> bool:
+        return bool(self.link.core.scheduler.workers.get(worker.worker_id).running)
+
     @rule(worker_id=compute)
     def work(self, worker_id: str) -> None:
         worker = self.worker(worker_id)
         self.link.advance(0.05)
         if self.workers.has_task(worker):
             self.workers.do(worker)
-        elif worker.assigned and self.link.core.scheduler.workers.get(worker_id).running:
+        elif worker.assigned and self.is_running(worker):
             worker.finish()
 
     @rule(worker_id=compute, killed=st.booleans(), stored=st.booleans())
@@ -101,16 +104,18 @@ class SweepsAndLosses(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "link"):
             return
-        for _ in range(60):
-            busy = [one for one in self.link.workers.values() if one.kind == "compute"]
-            for worker in busy:
-                if self.link.core.scheduler.workers.get(worker.worker_id).running and not self.workers.has_task(worker):
-                    worker.finish()
-        for sweep_id in self.acknowledged:
-            sweep = self.link.core.scheduler.sweeping.sweeps.get(sweep_id)
+        found = [self.link.core.scheduler.sweeping.sweeps.get(sweep_id) for sweep_id in self.acknowledged]
+        for sweep in found:
             if sweep.status in ("paused", "failed"):
-                self.ann.ask("ResumeSweep", {"sweepId": sweep_id})
-            self.workers.run_to_end(sweep_id)
+                self.ann.ask("ResumeSweep", {"sweepId": sweep.sweep_id})
+        for _ in range(10_000):
+            if all(sweep.ended for sweep in found):
+                break
+            running = [one for one in map(self.worker, ("compute-1", "compute-2")) if self.is_running(one)]
+            assert running, "no worker is at work"
+            for worker in running:
+                self.work(worker.worker_id)
+        for sweep_id, sweep in zip(self.acknowledged, found, strict=True):
             assert sweep.status == "completed"
             rows = self.workers.rows[sweep_id]
             assert sorted(rows) == list(range(UNITS))

@@ -33,6 +33,10 @@ _CALL_SECONDS = 20.0
 _GATHER_SECONDS = 30.0
 _CLOSE_SECONDS = 2.0
 
+# What Dask's client raises where its connection is about to end: it clears its parts one after the other, and asserts
+# that they are there.
+_BROKEN = (OSError, TimeoutError, ValueError, RuntimeError, AssertionError, AttributeError)
+
 Function = Callable[[bytes], Any]
 
 
@@ -110,16 +114,16 @@ class DaskLink:
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         try:
             self._client: Client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="backtestr")
-        except (TimeoutError, OSError, ValueError, RuntimeError) as error:
+        except _BROKEN as error:
             raise unavailable(address, described(error)) from error
 
     def addresses(self) -> set[str]:
         """Return the addresses of the workers that the scheduler has. Raises `LinkLost`."""
         self._check()
-        assert self._client.scheduler is not None
         try:
+            assert self._client.scheduler is not None
             found = self._client.sync(self._client.scheduler.ncores, callback_timeout=_CALL_SECONDS)
-        except (TimeoutError, OSError, ValueError, RuntimeError) as error:
+        except _BROKEN as error:
             raise LinkLost(described(error)) from error
         return set(found)
 
@@ -139,7 +143,7 @@ class DaskLink:
                     pure=False,
                     key=f"backtestr-{self._name}-{key}",
                 )
-        except (TimeoutError, OSError, RuntimeError) as error:
+        except _BROKEN as error:
             raise LinkLost(described(error)) from error
         self._futures[key] = future
         future.add_done_callback(lambda _future: self._ended.put(key))
@@ -148,7 +152,7 @@ class DaskLink:
         """Forget a call; nothing comes of it any more."""
         future = self._futures.pop(key, None)
         if future is not None:
-            with contextlib.suppress(OSError, asyncio.TimeoutError, RuntimeError):
+            with contextlib.suppress(*_BROKEN):
                 future.cancel()
 
     def events(self, seconds: float) -> list[LinkEvent]:
@@ -170,7 +174,7 @@ class DaskLink:
         if future.status == "finished":
             try:
                 return Returned(key, future.result(timeout=_GATHER_SECONDS))
-            except (TimeoutError, OSError, asyncio.CancelledError):
+            except (*_BROKEN, asyncio.CancelledError):
                 self._check()
                 return Vanished(key)
         if future.status == "error":

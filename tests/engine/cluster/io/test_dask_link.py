@@ -148,3 +148,17 @@ def test_a_connection_that_is_no_longer_there_is_noticed_by_every_call(link: Das
     for ask in (link.addresses, lambda: link.events(0.01), lambda: link.call("block-1", bytes, "a", b"")):
         with pytest.raises(LinkLost):
             ask()
+
+
+@pytest.mark.parametrize("error", [AssertionError(), OSError("closed"), TimeoutError(), RuntimeError("no loop")])
+def test_a_client_that_is_about_to_end_is_a_lost_scheduler(
+    link: DaskLink, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_given: object, **_named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(FakeClient, "sync", broken)
+    monkeypatch.setattr(FakeClient, "submit", broken)
+    for ask in (link.addresses, lambda: link.call("block-1", bytes, "a", b"")):
+        with pytest.raises(LinkLost):
+            ask()

@@ -1,4 +1,4 @@
-/** Where the fields of a heat map and the words at its sides stand. Pure. */
+/** Lays out the fields of a heat map and the words at its sides. Pure. */
 
 import type { FieldSide } from "./field-map";
 

@@ -25,7 +25,7 @@ export interface FieldMapProps {
   readonly valueAt: (field: number) => number | undefined;
   readonly domain: ValueDomain | undefined;
   readonly format: (value: number) => string;
-  /** What a field says in words. */
+  /** Returns a field in words. */
   readonly words: (field: number) => string;
   /** The field that is marked. */
   readonly marked: number | undefined;

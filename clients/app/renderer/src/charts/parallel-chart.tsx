@@ -33,7 +33,7 @@ export interface ParallelChartProps {
   /** The row that is marked. */
   readonly marked: number | undefined;
   readonly summary: string;
-  /** What the ranges choose, in words. */
+  /** The rows that the ranges choose, in words. */
   readonly chosen: string;
   readonly testId: string;
 }

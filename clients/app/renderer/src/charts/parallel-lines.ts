@@ -1,4 +1,4 @@
-/** Which rows parallel coordinates draw as lines, and in which order. Pure. */
+/** Chooses the rows that parallel coordinates draw as lines, and their order. Pure. */
 
 import { stepOf } from "./colour-scale";
 
@@ -13,7 +13,7 @@ const GROUPS = 24;
 export interface LineColumns {
   /** The place of every row on each axis, from 0 to 1, NaN for none. */
   readonly shares: readonly Float64Array[];
-  /** How good every row is, from 0, the worst, to 1; NaN for a row without a value. */
+  /** The quality of every row, from 0, the worst, to 1; NaN for a row without a value. */
   readonly quality: Float64Array;
   /** Tells whether a row lies in all ranges. */
   admits(row: number): boolean;

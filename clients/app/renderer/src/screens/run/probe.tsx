@@ -18,7 +18,7 @@ const BARS = 400;
 const REST_MS = 500;
 const TIMEOUT_MS = 20_000;
 
-/** What the evaluation came to. */
+/** The outcome of an evaluation. */
 interface Passed {
   readonly bars: number;
   readonly entries: number;

@@ -34,7 +34,7 @@ function numbersOf(method: string): readonly NumberOf[] {
 /** Figures of which less is better: to choose one of them turns the direction. */
 const LESS_IS_BETTER = /drawdown|volatility|fees|slippage|ulcer|turnover|average_mae/;
 
-/** What is sought, and how: the objective, the method, and the figures of each row. */
+/** The objective, the method, and the figures of each row. */
 export function SearchFields(props: SpacePart): JSX.Element {
   const objective = () => METRICS.get(props.sweep.objective);
   return (

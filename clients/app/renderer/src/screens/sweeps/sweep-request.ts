@@ -19,14 +19,14 @@ export interface BuiltSweep {
   readonly counts: { readonly [parameter: string]: number };
 }
 
-/** What the form suggests for a parameter: fixed, or a range around its default. */
+/** The values that the form suggests for a parameter: fixed, or a range around its default. */
 export type Suggested = Pick<AxisDraft, "kind" | "low" | "high" | "step">;
 
 /** The parameters of an algorithm that the form suggests to sweep. */
 const SUGGESTED = 2;
 const SUGGESTED_VALUES = 10;
 
-/** Returns what the form suggests for each parameter: ranges of the first two numbers, from half to twice the default. */
+/** Returns the suggestion for each parameter: ranges of the first two numbers, from half to twice the default. */
 export function suggestedSpace(info: AlgorithmInfo): { readonly [parameter: string]: Suggested } {
   let swept = 0;
   return Object.fromEntries(

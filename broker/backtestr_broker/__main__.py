@@ -24,6 +24,12 @@ from types import FrameType
 import msgspec
 import zmq
 
+from backtestr_protocol.system.hidden_modules import hidden
+
+# structlog imports rich where it is installed, for tracebacks that are not ours: a quarter of what all imports take.
+with hidden("rich"):
+    import structlog as structlog
+
 from backtestr_broker.core.scheduling.liveness import WELL_AFTER
 from backtestr_broker.io.allow_list import AllowList
 from backtestr_broker.io.descriptors import raise_descriptor_limit

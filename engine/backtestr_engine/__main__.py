@@ -26,6 +26,12 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import msgspec
 import zmq
 
+from backtestr_protocol.system.hidden_modules import hidden
+
+# As in the broker's program: the log has no use for it.
+with hidden("rich"):
+    import structlog as structlog
+
 from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.library.inspection import SEED, check_file, list_indicators
 from backtestr_engine.worker.lifeline import standard_input_line, take_standard_input

@@ -86,7 +86,8 @@ def structs(base: Struct = msgspec.Struct) -> Iterator[Struct]:
         yield from structs(one)
 
 
-CONTRACTS = {one.__name__: one for one in structs() if one.__name__ in schema.contracts()["$defs"]}
+_DEFINED = schema.contracts()["$defs"]
+CONTRACTS = {one.__name__: one for one in structs() if one.__name__ in _DEFINED}
 # Type, data, Success data, section, priority, right; a row may have several types.
 ASKED = {name: cells for cells in rows(section("6")) if len(cells) == 6 for name in spans(cells[0])}
 

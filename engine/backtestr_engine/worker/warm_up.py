@@ -9,6 +9,7 @@ sweeps are compiled with the others, and loaded by the first block: a worker tha
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import time
 from collections.abc import Callable, Iterator
@@ -46,10 +47,14 @@ def warm(conventions: Conventions, say: Say | None = None) -> None:
     `say` takes lines for people while kernels are compiled; it is not called where the cache has all of them. Workers
     start together, so one of them is to give it.
     """
-    with _told(say) if say is not None and not is_complete() else contextlib.nullcontext():
-        _run_all(conventions)
-        if KERNEL_CACHE is not None and not is_complete():
-            warm_sweeps(conventions)
+    if is_complete():
+        with _uncollected():
+            _run_all(conventions)
+    else:
+        with _told(say) if say is not None else contextlib.nullcontext():
+            _run_all(conventions)
+            if KERNEL_CACHE is not None and not is_complete():  # no other worker has been quicker
+                warm_sweeps(conventions)
     close_kernel_cache()
     warm_answers(conventions)
 
@@ -62,6 +67,18 @@ def warm_answers(conventions: Conventions) -> None:
     """
     importlib.import_module("zmq.utils.garbage")
     resolve_options({"streams": {}}, conventions)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: what numba loads stays, and looking takes a fifth of the time of loading."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextlib.contextmanager

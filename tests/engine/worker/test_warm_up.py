@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -21,6 +22,21 @@ def test_a_warm_up_that_finds_all_kernels_on_disk_says_nothing(conventions: Conv
     said: list[str] = []
     warm(conventions, said.append)
     assert said == []
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_no_garbage_is_looked_for_while_kernels_are_loaded(
+    conventions: Conventions, monkeypatch: pytest.MonkeyPatch, complete: bool
+) -> None:
+    """What compiles them makes garbage, and may take a minute."""
+    looks: list[bool] = []
+    monkeypatch.setattr(warm_up, "_run_all", lambda _conventions: looks.append(gc.isenabled()))
+    monkeypatch.setattr(warm_up, "_run_sweeps", lambda _conventions: None)
+    monkeypatch.setattr(warm_up, "close_kernel_cache", lambda: None)
+    monkeypatch.setattr(warm_up, "is_complete", lambda: complete)
+    warm(conventions)
+    assert looks == [not complete]
+    assert gc.isenabled()
 
 
 def test_a_first_warm_up_says_that_it_compiles_and_for_how_long(

@@ -97,7 +97,10 @@ export function SweepCharts(props: SweepChartsProps): JSX.Element {
   }
   function words(field: number): string {
     const { best, counts } = grid();
-    const names = `${x().name} ${fieldText(x(), field % x().fields)}, ${y().name} ${fieldText(y(), Math.floor(field / x().fields))}`;
+    const column = `${x().name} ${fieldText(x(), field % x().fields)}`;
+    // The objective as a side says what follows anyway.
+    const isBoth = y() !== values();
+    const names = isBoth ? `${column}, ${y().name} ${fieldText(y(), Math.floor(field / x().fields))}` : column;
     const at = best[field] as number;
     if (at === NOT_RUN) return `${names}: no row`;
     const value = cells.values[at] as number;

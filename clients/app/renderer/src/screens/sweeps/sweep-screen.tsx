@@ -94,11 +94,15 @@ function Found(props: { readonly details: SweepDetails }): JSX.Element {
     const own = `${details.sweepId}-${cell}`;
     const backtestId = own.length > 64 ? crypto.randomUUID() : own;
     try {
-      const started = await app.client.request("GetSweepRun", { sweepId: details.sweepId, row: cell, backtestId });
-      app.go({ screen: "backtest", id: started.backtestId });
+      await app.client.request("GetSweepRun", { sweepId: details.sweepId, row: cell, backtestId });
     } catch (error) {
-      app.notices.show(`The row was not started: ${messageOf(error)}`, { kind: "error" });
+      // One of that id is this row, opened before.
+      if (codeOf(error) !== "STATE_CONFLICT") {
+        app.notices.show(`The row was not started: ${messageOf(error)}`, { kind: "error" });
+        return;
+      }
     }
+    app.go({ screen: "backtest", id: backtestId });
   }
   return (
     <div class="screen" data-testid="sweep-screen">

@@ -112,7 +112,11 @@ def test_blocks_in_any_order_are_the_sweep_of_the_engine(
 
 
 def test_the_time_of_a_block_has_that_of_its_storing(
-    full_catalog: Catalog, conventions: Conventions, store: SweepStore, monkeypatch: pytest.MonkeyPatch
+    full_catalog: Catalog,
+    conventions: Conventions,
+    store: SweepStore,
+    trials: TrialStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A backtest waits until the worker of a block is idle, so blocks are sized by all of that time."""
     now = 100.0
@@ -124,7 +128,7 @@ def test_the_time_of_a_block_has_that_of_its_storing(
         now += 5.0
 
     monkeypatch.setattr(store, "append", slow_append)
-    tasks = SweepTasks(full_catalog, conventions, find_algorithm, store, lambda: now)
+    tasks = SweepTasks(full_catalog, conventions, find_algorithm, store, trials, lambda: now)
     done = run(tasks, check(tasks), 0, 8)
 
     assert done.seconds == 5.0

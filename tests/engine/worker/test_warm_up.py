@@ -31,7 +31,7 @@ def test_no_garbage_is_looked_for_while_kernels_are_loaded(
     """What compiles them makes garbage, and may take a minute."""
     looks: list[bool] = []
     monkeypatch.setattr(warm_up, "_run_all", lambda _conventions: looks.append(gc.isenabled()))
-    monkeypatch.setattr(warm_up, "_run_sweeps", lambda _conventions: None)
+    monkeypatch.setattr(warm_up, "warm_sweeps", lambda _conventions: None)
     monkeypatch.setattr(warm_up, "close_kernel_cache", lambda: None)
     monkeypatch.setattr(warm_up, "is_complete", lambda: complete)
     warm(conventions)

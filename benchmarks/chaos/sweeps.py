@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import backtestr
 from backtestr import Client
 from backtestr.sweep import Sweep
-from backtestr_engine.worker.sweep_store import SWEEPS, SweepStore
+from backtestr_engine.worker.sweeping.sweep_store import SWEEPS, SweepStore
 from backtestr_protocol.errors import BacktestrError
 from support.harness import RunningBroker, running_broker
 

@@ -45,7 +45,7 @@ def unhurried(bars, n, worst):
 """
 # What a worker with another processor would say.
 OTHER_PROCESSOR = """
-from backtestr_engine.worker import cluster_blocks
+from backtestr_engine.worker.sweeping import cluster_blocks
 
 facts = dict(cluster_blocks.process_facts())
 facts["processor features"] = "sse2"

@@ -19,7 +19,7 @@ from backtestr_engine.built_in import find_algorithm
 from backtestr_engine.config import load_config
 from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.research.sweeps import sweep
-from backtestr_engine.worker.sweep_store import SWEEPS, SweepStore
+from backtestr_engine.worker.sweeping.sweep_store import SWEEPS, SweepStore
 from backtestr_protocol.errors import (
     InvalidConfiguration,
     NotFound,

@@ -43,13 +43,13 @@ from backtestr_protocol.worker_channel import OpenReplay, Work
 from .market_data import market_data
 from .price_replays import ReplayBars, read_replay_bars
 from .stored_streams import StoredStreams
-from .sweep_results import delete_answer, results_answer
-from .sweep_spans import SweepSpans
-from .sweep_store import SweepStore
-from .sweep_tasks import SweepTasks
+from .sweeping.sweep_results import delete_answer, results_answer
+from .sweeping.sweep_spans import SweepSpans
+from .sweeping.sweep_store import SweepStore
+from .sweeping.sweep_tasks import SweepTasks
+from .sweeping.trial_store import TrialStore
+from .sweeping.trial_tasks import trials_answer
 from .table_files import TableFiles
-from .trial_store import TrialStore
-from .trial_tasks import trials_answer
 from .wanted_results import WantedResults
 
 # The frames of an answer: the Success data, and its attachments.

@@ -75,7 +75,7 @@ from .held_backtest import HeldBacktest
 from .interactive_tasks import InteractiveTasks, Means
 from .logged_streams import LoggedStreams
 from .price_replays import ReplayBars, Sent
-from .trial_tasks import TrialEntries
+from .sweeping.trial_tasks import TrialEntries
 from .wanted_results import WantedResults
 
 Clock = Callable[[], float]

@@ -69,12 +69,12 @@ from .prints import PrintBudget
 from .process_state import ProcessState
 from .replay_thread import ReplayThread
 from .start_up import equip
-from .sweep_store import SWEEPS, SweepStore
+from .sweeping.sweep_store import SWEEPS, SweepStore
+from .sweeping.trial_log import TRIALS
+from .sweeping.trial_store import TrialStore
 from .table_files import TableFiles
 from .task_runner import TaskRunner
 from .time_limit import LOAD_OPTION, time_limit
-from .trial_log import TRIALS
-from .trial_store import TrialStore
 from .warm_up import warm, warm_answers
 
 # The most messages that are sent or received before the other direction follows.

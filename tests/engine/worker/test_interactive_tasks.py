@@ -15,8 +15,8 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.interactive_tasks import InteractiveTasks, Means
-from backtestr_engine.worker.sweep_store import SweepStore
-from backtestr_engine.worker.trial_store import TrialStore
+from backtestr_engine.worker.sweeping.sweep_store import SweepStore
+from backtestr_engine.worker.sweeping.trial_store import TrialStore
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import MessageError, NotFound, StateConflict
 from backtestr_protocol.evaluation_messages import EvaluateAlgorithm

@@ -17,9 +17,9 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.research.sweep_draws import drawn_cells
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker.sweep_store import SweepStore, rows_of
-from backtestr_engine.worker.sweep_tasks import SweepTasks
-from backtestr_engine.worker.trial_store import TrialStore
+from backtestr_engine.worker.sweeping.sweep_store import SweepStore, rows_of
+from backtestr_engine.worker.sweeping.sweep_tasks import SweepTasks
+from backtestr_engine.worker.sweeping.trial_store import TrialStore
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import DataError
 from backtestr_protocol.messages import BacktestConfig

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from backtestr_engine.research.trials import Keys, TrialData
-from backtestr_engine.worker import trial_log, trial_store
-from backtestr_engine.worker.trial_store import TrialStore
+from backtestr_engine.worker.sweeping import trial_log, trial_store
+from backtestr_engine.worker.sweeping.trial_store import TrialStore
 from backtestr_protocol.errors import Busy
 from backtestr_protocol.system.file_lock import FileLock
 

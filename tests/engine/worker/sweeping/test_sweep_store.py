@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtestr_engine.worker.sweep_store import BlockFacts, SweepStore, rows_of
+from backtestr_engine.worker.sweeping.sweep_store import BlockFacts, SweepStore, rows_of
 from backtestr_protocol.errors import NotFound
 
 

@@ -29,6 +29,7 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.kernel_cache import check_kernel_cache
 from backtestr_engine.library.source_files import load_source, named_in
 from backtestr_engine.simulation.conventions import Conventions
+from backtestr_engine.worker.warm_up import warm, warm_sweeps
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import BacktestrError, DataError, NotFound
 from backtestr_protocol.messages import TickPrice
@@ -37,7 +38,6 @@ from backtestr_protocol.sweep_tasks import BlockDone, CheckedSweep
 from .sweep_store import BlockFacts, SweepStore
 from .sweep_tasks import SweepTasks
 from .trial_store import TrialStore
-from .warm_up import warm, warm_sweeps
 
 # The bars of so many sweeps are kept in a process, the latest: sweeps of several brokers take turns.
 _MAX_BARS = 2

@@ -22,11 +22,11 @@ from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.library import Library
 from backtestr_engine.research.trials import TrialData
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker import trial_tasks
 from backtestr_engine.worker.interactive_tasks import Means
+from backtestr_engine.worker.sweeping import trial_tasks
+from backtestr_engine.worker.sweeping.trial_store import TrialStore
+from backtestr_engine.worker.sweeping.trial_tasks import trials_answer
 from backtestr_engine.worker.task_runner import TaskRunner
-from backtestr_engine.worker.trial_store import TrialStore
-from backtestr_engine.worker.trial_tasks import trials_answer
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig

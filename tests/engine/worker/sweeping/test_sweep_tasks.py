@@ -18,10 +18,10 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.research.sweeps import sweep
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker.sweep_results import read_results
-from backtestr_engine.worker.sweep_store import SweepStore
-from backtestr_engine.worker.sweep_tasks import SweepTasks
-from backtestr_engine.worker.trial_store import TrialStore
+from backtestr_engine.worker.sweeping.sweep_results import read_results
+from backtestr_engine.worker.sweeping.sweep_store import SweepStore
+from backtestr_engine.worker.sweeping.sweep_tasks import SweepTasks
+from backtestr_engine.worker.sweeping.trial_store import TrialStore
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import DataError, InvalidConfiguration, ValidationError
 from backtestr_protocol.messages import BacktestConfig

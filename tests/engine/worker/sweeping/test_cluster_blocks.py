@@ -27,10 +27,10 @@ from backtestr_engine.data.catalog import Catalog
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.library.source_files import load_source
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker.cluster_blocks import ClusterWorker
-from backtestr_engine.worker.sweep_store import SweepStore, rows_of
-from backtestr_engine.worker.sweep_tasks import SweepTasks
-from backtestr_engine.worker.trial_store import TrialStore
+from backtestr_engine.worker.sweeping.cluster_blocks import ClusterWorker
+from backtestr_engine.worker.sweeping.sweep_store import SweepStore, rows_of
+from backtestr_engine.worker.sweeping.sweep_tasks import SweepTasks
+from backtestr_engine.worker.sweeping.trial_store import TrialStore
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.sweep_messages import StartSweep
@@ -161,7 +161,7 @@ def test_a_worker_whose_facts_are_others_computes_nothing(broker: Broker) -> Non
 def test_only_a_worker_with_the_same_facts_warms_its_kernels(
     conventions: Conventions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backtestr_engine.worker import cluster_blocks
+    from backtestr_engine.worker.sweeping import cluster_blocks
 
     warmed: list[str] = []
     monkeypatch.setattr(cluster_blocks, "warm", lambda _conventions: warmed.append("backtests"))

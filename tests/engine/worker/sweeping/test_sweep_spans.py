@@ -26,14 +26,14 @@ from backtestr_engine.cluster.io.dask_link import (
     unavailable,
 )
 from backtestr_engine.simulation.conventions import Conventions
-from backtestr_engine.worker.cluster_blocks import ClusterWorker
-from backtestr_engine.worker.sweep_spans import RECONNECT_SECONDS, WAIT_SECONDS, SweepSpans
-from backtestr_engine.worker.sweep_store import rows_of
+from backtestr_engine.worker.sweeping.cluster_blocks import ClusterWorker
+from backtestr_engine.worker.sweeping.sweep_spans import RECONNECT_SECONDS, WAIT_SECONDS, SweepSpans
+from backtestr_engine.worker.sweeping.sweep_store import rows_of
 from backtestr_protocol.codec import decode, encode
 from backtestr_protocol.errors import ClusterUnavailable, DataError
 from backtestr_protocol.sweep_messages import StartSweep
 from backtestr_protocol.sweep_tasks import CheckedSweep, SpanDone, SweepBlock, SweepSpan
-from engine.worker.test_cluster_blocks import FACTS, Broker
+from engine.worker.sweeping.test_cluster_blocks import FACTS, Broker
 
 ADDRESS = "tcp://10.0.0.1:8786"
 UNITS = 40
@@ -115,8 +115,8 @@ class FakeCluster:
 @pytest.fixture(autouse=True)
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warm no kernels: the blocks of these tests are small."""
-    monkeypatch.setattr("backtestr_engine.worker.cluster_blocks.warm", lambda _conventions: None)
-    monkeypatch.setattr("backtestr_engine.worker.cluster_blocks.warm_sweeps", lambda _conventions: None)
+    monkeypatch.setattr("backtestr_engine.worker.sweeping.cluster_blocks.warm", lambda _conventions: None)
+    monkeypatch.setattr("backtestr_engine.worker.sweeping.cluster_blocks.warm_sweeps", lambda _conventions: None)
 
 
 @pytest.fixture
@@ -423,7 +423,7 @@ def test_an_algorithm_that_does_not_load_fails_the_sweep(
     def fail(_source: str, _file: str, _name: str) -> Any:
         raise DataError("it needs a library that is not there")
 
-    monkeypatch.setattr("backtestr_engine.worker.cluster_blocks.load_source", fail)
+    monkeypatch.setattr("backtestr_engine.worker.sweeping.cluster_blocks.load_source", fail)
     done = run(spans, checked_on_cluster(broker, "sent"))
     assert not done.pauses
     assert done.problem is not None

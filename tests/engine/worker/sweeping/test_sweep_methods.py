@@ -13,8 +13,8 @@ from backtestr_engine.data.bars import Bars
 from backtestr_engine.research.sweep_plan import SweepPath, SweepPlan
 from backtestr_engine.research.sweep_space import space_of
 from backtestr_engine.simulation.conventions import Conventions, resolve_options
-from backtestr_engine.worker import sweep_methods
-from backtestr_engine.worker.sweep_methods import Chosen, choose_method
+from backtestr_engine.worker.sweeping import sweep_methods
+from backtestr_engine.worker.sweeping.sweep_methods import Chosen, choose_method
 from backtestr_protocol.errors import InvalidConfiguration
 from backtestr_protocol.messages import BacktestConfig
 from backtestr_protocol.sweep_messages import DEFAULT_TRIALS, StartSweep, SweepMethod

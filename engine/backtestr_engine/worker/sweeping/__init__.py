@@ -1,0 +1,1 @@
+"""This package has what a worker does of sweeps: blocks and rows on disk, proposals, spans, the ledger of trials."""

@@ -66,6 +66,9 @@ TRANSITIONS: dict[tuple[BacktestState, SweepEvent], BacktestState] = {
 
 # Blocks of which the rate is told: a few seconds of them.
 RATED_BLOCKS = 32
+# Workers that have spans of one sweep computed by its cluster: with two, its workers have the next blocks before the
+# last ones of a span have ended. More would do nothing but keep backtests waiting.
+MAX_SPANS = 2
 # Sweeps that a wrong name is compared with, the newest.
 COMPARED = 50
 
@@ -118,6 +121,8 @@ class Sweep:
     def has_work(self) -> bool:
         """Return true if a worker could take a task of it now."""
         if self.status not in ("queued", "running"):
+            return False
+        if self.scheduler is not None and len(self.blocks.in_flight) >= MAX_SPANS:
             return False
         if not self.is_surveyed:
             return self.surveyor is None

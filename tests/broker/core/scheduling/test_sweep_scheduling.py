@@ -9,6 +9,7 @@ import pytest
 
 from backtestr_broker import hooks
 from backtestr_broker.core.scheduling.sweep_scheduling import MAX_PROPOSALS_LOST
+from backtestr_broker.core.scheduling.sweeps import MAX_SPANS
 from backtestr_broker.core.scheduling.task_queue import MAX_PASSED
 from backtestr_protocol import worker_channel
 from backtestr_protocol.errors import ClusterUnavailable, DataError, DiskUnwritable, TimeLimitExceeded
@@ -516,3 +517,16 @@ def test_a_pause_holds_back_the_next_batch(link: Link, ann: Client, sweeping: Sw
     sweeping.do(worker)
     assert status(ann)["status"] == "stopped"
     assert not sweeping.has_task(worker)
+
+
+def test_a_cluster_takes_two_workers_of_the_broker_and_leaves_the_others_to_backtests() -> None:
+    link = Link(compute=3)
+    sweeping, ann = SweepWorkers(link), link.client("ann")
+    started(ann, scheduler=CLUSTER)
+    sweeping.do_span(link.worker("compute-1"), workers=4)
+    at_spans = [one for one in link.workers.values() if one.kind == "compute" and sweeping.has_task(one)]
+    assert len(at_spans) == MAX_SPANS == 2
+    link.core.check_invariants()
+    start(ann, "b1")
+    [free] = [one for one in link.workers.values() if one.kind == "compute" and one not in at_spans]
+    assert free.assigned[-1].work == "RunBacktest"

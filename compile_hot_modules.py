@@ -86,12 +86,14 @@ explicit_package_bases = True
 follow_imports = silent
 ignore_missing_imports = True
 """
-# Stands for each package of others but msgspec. To read the types of zmq and polars takes mypyc longer than
-# all of ours, and they are not there when a wheel is built.
-STUB = """\
-from typing import Any
-def __getattr__(name: str) -> Any: ...
+# For each package of others but msgspec, and for the engine, which embedded brokers import and no hot module does. To
+# read the types of zmq, polars, numba and all that these import takes mypyc minutes, and a wheel is built without them.
+UNREAD = """
+[mypy-{}.*]
+follow_imports = skip
+follow_imports_for_stubs = True
 """
+ENGINE = "backtestr_engine"
 
 
 def main() -> int:
@@ -151,14 +153,11 @@ def _compiled(scratch: Path, others: Iterable[str], root: Path) -> dict[str, str
     except ImportError as error:
         raise NotUsed(f"{error.name} is missing, which the extra `dev` installs") from error
     configuration = scratch / "mypy.ini"
-    configuration.write_text(CONFIGURATION, "utf-8")
-    for name in others:
-        (scratch / "stubs" / name).mkdir(parents=True)
-        (scratch / "stubs" / name / "__init__.pyi").write_text(STUB, "utf-8")
+    configuration.write_text(CONFIGURATION + "".join(map(UNREAD.format, others)), "utf-8")
     log = scratch / "log"
     sources = [root / file.relative_to(ROOT) for name in MODULES if (file := source_of(name)) is not None]
     try:
-        with _output_in(log), _mypy_path(scratch / "stubs"), contextlib.chdir(ROOT):
+        with _output_in(log), _mypy_path(), contextlib.chdir(ROOT):
             extensions = mypycify(
                 [f"--config-file={configuration}", *map(str, sources)],
                 opt_level=OPTIMISATION,
@@ -206,10 +205,10 @@ def _output_in(log: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _mypy_path(stubs: Path) -> Iterator[None]:
-    """Have mypy find our packages where they stand here, and stubs of the others."""
+def _mypy_path() -> Iterator[None]:
+    """Have mypy find our packages where they stand here."""
     earlier = os.environ.get("MYPYPATH")
-    os.environ["MYPYPATH"] = os.pathsep.join(map(str, [*(ROOT / folder for folder in PACKAGES.values()), stubs]))
+    os.environ["MYPYPATH"] = os.pathsep.join(str(ROOT / folder) for folder in PACKAGES.values())
     try:
         yield
     finally:
@@ -246,9 +245,9 @@ def source_of(name: str) -> Path | None:
 
 
 def _others(names: Iterable[str]) -> set[str]:
-    """Return the packages of others, without msgspec, that the given modules import."""
+    """Return the packages whose types are not read: the engine, and those of others that the modules import."""
     packages = {imported.partition(".")[0] for name in names for imported in _imports(name)}
-    return packages - sys.stdlib_module_names - PACKAGES.keys() - {"msgspec"}
+    return (packages | {ENGINE}) - sys.stdlib_module_names - PACKAGES.keys() - {"msgspec"}
 
 
 def _imports(name: str) -> set[str]:

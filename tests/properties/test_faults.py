@@ -22,6 +22,8 @@ from backtestr_broker.core.faults import Faults
 from backtestr_protocol.errors import DataError
 from support.broker.clients import Client
 from support.broker.link import REPLAY_BARS, Link, config
+from support.broker.sweep_steps import GROUP, SweepWorkers
+from support.broker.sweep_steps import request as sweep_request
 
 # Not part of handling an event, or the last line of it.
 LEFT_OUT = {"check_invariants", "handle", "next_deadline", "restore", "take_effects"}
@@ -110,6 +112,7 @@ class Scenario:
         self.link = Link(compute=2)
         self.ann = self.link.client("ann")
         self.bob = self.link.client("bob")
+        self.sweeping = SweepWorkers(self.link, units=60)
         self.bob.ask("UpdateState", {"key": "kept", "value": "before"})
 
     def steps(self) -> Iterator[Callable[[], object]]:
@@ -160,12 +163,43 @@ class Scenario:
         yield lambda: self.lose("interactive-1")
         yield lambda: self.ask("StopPriceReplay", {"replayId": "r1"})
         yield lambda: self.later("StopBacktest", {"backtestId": "b3"})
+        yield from self.steps_of_sweeps()
         yield self.fill_disk
         yield lambda: link.request(self.ann.peer, [b"never signed"])
         yield lambda: self.ask("RegisterAlgorithm", {"name": "own", "source": "x = 1"})
         yield lambda: link.advance(31.0)
         yield lambda: self.ask("Goodbye", {})
         yield link.drop_clients
+
+    def steps_of_sweeps(self) -> Iterator[Callable[[], object]]:
+        """Return a sweep over a grid and one that learns, which are steered, lose a worker, end, and are deleted."""
+        yield lambda: self.ask("StartSweep", sweep_request("grid"))
+        yield lambda: self.ask("StartSweep", sweep_request("learnt", method="tpe", batchSize=20))
+        yield self.work_on_sweeps
+        yield lambda: self.later("PauseSweep", {"sweepId": "grid"})
+        yield lambda: self.ask("GetSweepStatus", {"sweepId": "grid"})
+        yield lambda: self.ask("GetSweepResults", {"sweepId": "grid"})
+        yield lambda: self.ask("GetTrials", {"group": GROUP})
+        yield lambda: self.ask("ListSweeps", {})
+        yield lambda: self.later("ResumeSweep", {"sweepId": "grid"})
+        yield self.lose_one_at_a_sweep
+        for _ in range(6):
+            yield self.work_on_sweeps
+        yield lambda: self.ask("GetSweepRun", {"sweepId": "grid", "row": 3})
+        yield lambda: self.later("StopSweep", {"sweepId": "learnt"})
+        yield lambda: self.ask("DeleteSweep", {"sweepId": "grid"})
+
+    def work_on_sweeps(self) -> None:
+        """Let each compute worker do the task of a sweep that it has, if it has one."""
+        for worker_id in ("compute-1", "compute-2"):
+            worker = self.link.worker(worker_id)
+            if self.link.core.scheduler.workers.get(worker_id).peer is not None and self.sweeping.has_task(worker):
+                self.sweeping.do(worker)
+
+    def lose_one_at_a_sweep(self) -> None:
+        for worker_id in ("compute-1", "compute-2"):
+            if self.sweeping.has_task(self.link.worker(worker_id)):
+                return self.lose(worker_id)
 
     def ask(self, type_name: str, data: Any) -> None:
         """Check that a request has one answer, or that the broker started again before it could have one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import sysconfig
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +29,7 @@ def process_facts() -> dict[str, str]:
     facts = {name: _version(name) for name in _PACKAGES}
     facts["engine code"] = _hash_of_code()
     facts["python"] = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
-    facts["system"] = f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}".strip()
+    facts["system"] = f"{sysconfig.get_platform()} {' '.join(platform.libc_ver())}".strip()
     named = str(getattr(numba_config, "CPU_NAME", None) or "host")
     facts["compiled for"] = f"{named} {getattr(numba_config, 'CPU_FEATURES', None) or ''}".strip()
     facts["compiled"] = "no" if getattr(numba_config, "DISABLE_JIT", False) else "yes"

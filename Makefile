@@ -22,7 +22,7 @@ IN_C := $(wildcard protocol/backtestr_protocol/wire/*.[ch])
 # Where it is set, each of hundreds of processes that the tests start would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup compiled run-broker test test-all test-whole test-modules test-whole-now test-modules-now test-pure test-ts test-compiled lint lint-python lint-ts
+.PHONY: help setup compiled run-broker test test-all test-whole test-modules test-pure test-ts test-compiled lint lint-python lint-ts
 .PHONY: types types-python types-ts imports cover schema build-ts clean
 .PHONY: ui run-ui run-app test-app test-browser lint-app types-app
 .PHONY: bench bench-rtt bench-pipelined bench-publishing bench-load bench-backtests bench-growth bench-node bench-tunnel bench-ui
@@ -147,35 +147,19 @@ types-app: $(ELECTRON_MODULES)
 
 # Tests of modules run in pure Python: they replace parts of modules, which a compiled caller does not see. Those of the
 # whole run with what is compiled, as users run it, and in pure Python where there is no C compiler; one file of them runs
-# so everywhere. Those of the whole run in three processes, since many wait for a broker: tests that share one run in one
-# of them. Those of modules hardly wait, and each further process would collect all of them again.
-PYTEST_IN := $(BIN)/python -m pytest --dist loadgroup --durations 10 --numprocesses
-PYTEST := $(PYTEST_IN) 3
+# so everywhere. All in three processes, since many wait for a broker: those that share one run in one of them.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --durations 10
 COMPILED := $(if $(shell command -v cc),compiled)
 OF_MODULES := $(filter-out tests/integration/ tests/support/ tests/__pycache__/,$(wildcard tests/*/)) tests/test_layout.py
 IN_BOTH := tests/integration/test_end_to_end.py
-TEST_WHOLE := BACKTESTR_PURE=$(if $(COMPILED),0,1) $(PYTEST) tests/integration $(ARGS)
-TEST_MODULES = BACKTESTR_PURE=1 $(NICE) $(PYTEST_IN) 2 $(OF_MODULES) $(IN_BOTH) $(ARGS)
-MODULES_LOG := $(VENV)/test-modules.log
 
-# Both at once: while those of the whole wait, those of modules use the processors, and step back when they do not. With
-# make's own jobs, since what a shell starts in the background ignores Ctrl-C, and passes that on to the tests.
-test: setup $(COMPILED) build-ts
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 test-whole-now test-modules-now
+test: test-whole test-modules
 
 test-whole: setup $(COMPILED) build-ts
-	$(TEST_WHOLE)
+	BACKTESTR_PURE=$(if $(COMPILED),0,1) $(PYTEST) tests/integration $(ARGS)
 
 test-modules: setup build-ts
-	$(TEST_MODULES)
-
-test-whole-now:
-	$(TEST_WHOLE)
-
-# What they print comes in one piece, when they have ended.
-test-modules-now: NICE := nice
-test-modules-now:
-	@$(TEST_MODULES) > $(MODULES_LOG) 2>&1; code=$$?; cat $(MODULES_LOG); exit $$code
+	BACKTESTR_PURE=1 $(PYTEST) $(OF_MODULES) $(IN_BOTH) $(ARGS)
 
 # Everything in pure Python, as on a machine without a compiler.
 test-pure: setup build-ts

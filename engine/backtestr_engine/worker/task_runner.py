@@ -125,6 +125,11 @@ class TaskRunner:
         self.is_unchanged: Callable[[], bool] = lambda: True
         """Returns False if an algorithm has left the process in another state; what can be put back is put back."""
 
+    def close(self) -> None:
+        """Close what would outlive a worker that is a thread of another program."""
+        if self._trials is not None:
+            self._trials.close()
+
     @property
     def running(self) -> bool:
         """True if a backtest is running."""

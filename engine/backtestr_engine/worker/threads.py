@@ -257,6 +257,8 @@ class _Threads:
             self._write_end.send(b"\0")
 
     def close(self) -> None:
+        if self.runner is not None:
+            self.runner.close()
         self.read_end.close()
         self._write_end.close()
 

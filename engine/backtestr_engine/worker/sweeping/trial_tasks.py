@@ -52,6 +52,11 @@ class TrialEntries:
             done.set_exception(error)
         return done
 
+    def close(self) -> None:
+        """Sync what was entered, end the thread and close the file: the worker ends, and its process may go on."""
+        self._thread.shutdown()
+        self._store.close()
+
     def _entered(self, plan: Plan, versions: ContentVersions) -> str:
         data = trial_data(plan.algorithm, plan.panel, versions.of(plan.panel.series))
         self._store.append(data, trial_key(plan), synced=False)

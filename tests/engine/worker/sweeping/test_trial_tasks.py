@@ -23,13 +23,14 @@ from backtestr_engine.library.library import Library
 from backtestr_engine.research.trials import TrialData
 from backtestr_engine.simulation.conventions import Conventions
 from backtestr_engine.worker.interactive_tasks import Means
-from backtestr_engine.worker.sweeping import trial_tasks
+from backtestr_engine.worker.sweeping import trial_log, trial_tasks
 from backtestr_engine.worker.sweeping.trial_store import TrialStore
 from backtestr_engine.worker.sweeping.trial_tasks import trials_answer
 from backtestr_engine.worker.task_runner import TaskRunner
 from backtestr_protocol.codec import encode
 from backtestr_protocol.errors import NotFound, ValidationError
 from backtestr_protocol.messages import BacktestConfig
+from backtestr_protocol.system.file_lock import FileLock
 from backtestr_protocol.trial_messages import GetTrials, TrialList
 from backtestr_protocol.worker_channel import Assign, Control, Finished
 from support.engine.batches import batcher
@@ -106,6 +107,16 @@ def test_backtests_that_fail_or_are_stopped_count(runner: TaskRunner, trials: Tr
     begin(runner, "stopped")
     runner.take(Control(task_id="stopped", action="stop"), [])
     assert {one.algorithm: one.trials for one in listed(trials).groups} == {"fails": 1, "sma_cross": 1}
+
+
+def test_a_runner_that_is_closed_leaves_no_thread_and_no_locked_file(runner: TaskRunner, tmp_path: Path) -> None:
+    """A worker may be a thread of a program that goes on."""
+    assert ran(runner, "b1") == "completed"
+    [lock] = list(tmp_path.rglob(f"*{trial_log.LOCK}"))
+    assert not FileLock(lock).take()
+    runner.close()
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("backtestr trials")]
+    assert FileLock(lock).take()
 
 
 @pytest.mark.parametrize("at_once", [20_000, 100], ids=["at once", "in a thread"])

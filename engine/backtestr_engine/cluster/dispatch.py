@@ -38,7 +38,7 @@ class UnitRange(msgspec.Struct):
     losses: int = 0
     returns: int = 0
     is_suspect: bool = False
-    """Whether a worker was lost at it, or at a range that it is a half of."""
+    """True if a worker was lost at it, or at a range that it is a half of."""
 
 
 class Greet(msgspec.Struct, frozen=True):

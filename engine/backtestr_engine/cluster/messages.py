@@ -1,4 +1,4 @@
-"""What a worker of the broker and the workers of a cluster say to each other, as MessagePack.
+"""This module has the messages between a worker of the broker and the workers of a cluster, as MessagePack.
 
 Only bytes are handed to Dask, and functions by their names: nothing of backtestr is pickled, so a worker of another
 version is refused by what it says, and not by an error of pickle.
@@ -77,7 +77,7 @@ class SentSource(msgspec.Struct, frozen=True):
 
 
 class Supplies(msgspec.Struct, frozen=True):
-    """What a worker keeps for the blocks to come: bars by their version, and the source of an algorithm."""
+    """Supplies that a worker keeps for the blocks to come: bars by their version, and the source of an algorithm."""
 
     data_version: str
     bars: list[SentBars] | None = None

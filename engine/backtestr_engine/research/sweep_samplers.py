@@ -31,7 +31,7 @@ LearningMethod: TypeAlias = Literal["tpe", "cmaes"]
 PACKAGES: Mapping[LearningMethod, tuple[str, ...]] = {"tpe": ("optuna",), "cmaes": ("cmaes",)}
 
 ASKS = 8
-"""How often a sampler is asked for each trial of a batch, before the rest of the batch is drawn at random."""
+"""A sampler is asked so often for each trial of a batch, before the rest of the batch is drawn at random."""
 
 MOST_WHOLE = 64
 """The most values of an axis that TPE takes as whole numbers: of more, it takes a fifth of the time for numbers."""

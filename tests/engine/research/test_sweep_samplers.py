@@ -116,7 +116,7 @@ def test_every_trial_is_another_admissible_cell(
 
 
 def test_what_the_constraint_leaves_out_is_learnt() -> None:
-    """Of proposals for an eighth of the space, most are in it after a while, though few random ones are."""
+    """The constraint leaves an eighth of the space: most proposals are in it after a while, few random cells are."""
     narrow = Space(SPACE.axes, {}, ("c > 50", "a < 0.5", "b < 1"))
     past, _ = run("tpe", 2, narrow, hill, trials=96)
     asked = np.array([cell for one in past[5:] for cell in one.asked])

@@ -28,7 +28,7 @@ def test_a_warm_up_that_finds_all_kernels_on_disk_says_nothing(conventions: Conv
 def test_no_garbage_is_looked_for_while_kernels_are_loaded(
     conventions: Conventions, monkeypatch: pytest.MonkeyPatch, complete: bool
 ) -> None:
-    """What compiles them makes garbage, and may take a minute."""
+    """To compile them makes garbage, and may take a minute."""
     looks: list[bool] = []
     monkeypatch.setattr(warm_up, "_run_all", lambda _conventions: looks.append(gc.isenabled()))
     monkeypatch.setattr(warm_up, "warm_sweeps", lambda _conventions: None)

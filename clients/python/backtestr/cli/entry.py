@@ -1,4 +1,4 @@
-"""Where `backtestr` begins. The app of a browser is started without importing what the other commands need."""
+"""`backtestr` begins here. The app of a browser is started without importing what the other commands need."""
 
 from __future__ import annotations
 

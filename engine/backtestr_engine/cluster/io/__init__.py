@@ -1,1 +1,1 @@
-"""What touches the machine: the facts of this process, and the connection to a Dask scheduler."""
+"""This package touches the machine: it reads the facts of this process, and connects to a Dask scheduler."""

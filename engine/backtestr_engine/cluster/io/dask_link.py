@@ -65,7 +65,7 @@ class Killed(msgspec.Struct, frozen=True):
 
 
 class Vanished(msgspec.Struct, frozen=True):
-    """What a call has returned is gone with its worker."""
+    """The result of a call is gone with its worker."""
 
     key: str
 

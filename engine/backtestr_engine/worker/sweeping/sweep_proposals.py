@@ -32,7 +32,7 @@ _decoder = msgspec.msgpack.Decoder(Proposal)
 
 
 class _Known:
-    """What a worker keeps of one sweep: its batches, their cells, the rows that it has read, and what was learnt."""
+    """One sweep as a worker remembers it: its batches, their cells, the rows that it has read, and what was learnt."""
 
     def __init__(self, key: tuple[str, bytes]) -> None:
         self.key = key

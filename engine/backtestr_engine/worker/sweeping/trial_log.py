@@ -57,11 +57,11 @@ class KeyBlock(msgspec.Struct):
     is_ordered: bool
     check: int
     is_sound: bool | None = None
-    """Whether the keys have their checksum; None until they were read."""
+    """True if the keys have their checksum; None until they were read."""
 
 
 class FileContent(msgspec.Struct):
-    """What is read of a file so far: up to byte `end`."""
+    """A file as far as it is read: up to byte `end`."""
 
     path: Path
     end: int = 0

@@ -30,12 +30,12 @@ def test_an_address_where_somebody_listens_is_reachable() -> None:
 
 
 @pytest.mark.parametrize("connect", [check_reachable, DaskLink])
-def test_one_where_nobody_does_is_named(connect: object) -> None:
+def test_one_where_nobody_does_is_named(connect: Callable[[str], object]) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ClusterUnavailable, match=f"the Dask scheduler at {address} does not answer") as refused:
-            connect(address)  # type: ignore[operator]
+            connect(address)
     assert refused.value.details == {"scheduler": address}
 
 

@@ -28,7 +28,7 @@ _NONCE = Annotated[str, msgspec.Meta(min_length=32, max_length=64)]
 
 
 class RunningServer(msgspec.Struct, frozen=True):
-    """Where a server runs, its key, and the connection file of the broker that it is for."""
+    """The address of a server, its key, and the connection file of the broker that it is for."""
 
     port: int
     pid: int

@@ -240,7 +240,9 @@ describe("rolling Sharpe ratio", () => {
           const mean = within.reduce((sum, one) => sum + one, 0) / window;
           const deviation = Math.sqrt(within.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (window - 1));
           if (deviation > 1e-9) {
-            expect(ratios[bar]).toBeCloseTo((mean / deviation) * Math.sqrt(252), 5);
+            const alone = (mean / deviation) * Math.sqrt(252);
+            // Returns are rounded to 1e-17 or so, that is 1e-8 of a spread of 1e-9.
+            expect(Math.abs(ratios[bar]! - alone)).toBeLessThanOrEqual(1e-6 * Math.max(1, Math.abs(alone)));
           }
         }
       }),
@@ -256,6 +258,15 @@ describe("rolling Sharpe ratio", () => {
     const moves = Array.from({ length: 50 }, (_, bar) => 100 * (1 + 0.3 * Math.sin(bar)));
     const equity = [...moves, ...new Array(60).fill(moves.at(-1))];
     expect([...rollingSharpe(equity, 100, 20, 252, 0.02).slice(50 + 19)].every(Number.isNaN)).toBe(true);
+  });
+
+  it("forgets a large return that has left the window", () => {
+    const small = Array.from({ length: 40 }, (_, bar) => 1 + 1e-8 * Math.sin(bar));
+    const calm = rollingSharpe(small, 1, 20, 252, 0.03);
+    const after = rollingSharpe([...[0.5, 0.7, 0.9, 1], ...small], 1, 20, 252, 0.03);
+    for (let bar = 20; bar < small.length; bar += 1) {
+      expect(after[bar + 4]! / calm[bar]! - 1).toBeCloseTo(0, 9);
+    }
   });
 
   it("has no error that grows with the bars", () => {

@@ -2,8 +2,6 @@
 
 /** The engine takes returns that deviate less than this for returns that do not vary. */
 const NO_SPREAD = 4 * Number.EPSILON;
-/** Sums are made anew after so many bars, so that no rounding adds up. */
-const ANEW = 4096;
 const MIN_WINDOW = 20;
 
 /** The formula, for readers. */
@@ -45,38 +43,37 @@ export function rollingSharpe(
     excess[bar] = (equity[bar] as number) / before - 1 - riskFree;
     before = equity[bar] as number;
   }
-  let sum = Number.NaN;
-  let squares = Number.NaN;
-  let shift = 0;
-  // Bars up to this one with one and the same return: sums that move have rounding errors, which are no spread.
-  let same = 1;
-  for (let bar = 1; bar < n - 1; bar += 1) same = excess[bar] === excess[bar - 1] ? same + 1 : 1;
-  for (let bar = n - 1; bar < length; bar += 1) {
-    same = bar > 0 && excess[bar] === excess[bar - 1] ? same + 1 : 1;
-    if (same >= n) {
-      sum = Number.NaN;
-      continue;
+  // A window is the end of one stretch of n bars and the beginning of the next: figures of both are built up by adding
+  // alone and then joined. Sums that move, by adding and subtracting, would keep the rounding errors of large returns
+  // that have left, and those are no spread.
+  const endMean = new Float64Array(n);
+  const endSquares = new Float64Array(n);
+  for (let first = 0; first + n <= length; first += n) {
+    let mean = 0;
+    let squares = 0;
+    for (let count = 1; count <= n; count += 1) {
+      const apart = (excess[first + n - count] as number) - mean;
+      mean += apart / count;
+      squares += apart * ((excess[first + n - count] as number) - mean);
+      endMean[n - count] = mean;
+      endSquares[n - count] = squares;
     }
-    if ((bar - n + 1) % ANEW === 0 || !Number.isFinite(sum)) {
-      // Powers of what is near the mean, so that nothing cancels.
-      shift = 0;
-      for (let at = bar - n + 1; at <= bar; at += 1) shift += excess[at] as number;
-      shift /= n;
-      [sum, squares] = [0, 0];
-      for (let at = bar - n + 1; at <= bar; at += 1) {
-        const x = (excess[at] as number) - shift;
-        sum += x;
-        squares += x * x;
+    [mean, squares] = [0, 0];
+    // `begun` bars of the next stretch are in the window that ends there.
+    for (let begun = 0; begun < n && first + n - 1 + begun < length; begun += 1) {
+      if (begun > 0) {
+        const x = excess[first + n - 1 + begun] as number;
+        const apart = x - mean;
+        mean += apart / begun;
+        squares += apart * (x - mean);
       }
-    } else {
-      const came = (excess[bar] as number) - shift;
-      const left = (excess[bar - n] as number) - shift;
-      sum += came - left;
-      squares += came * came - left * left;
+      const between = mean - (endMean[begun] as number);
+      const spread = (endSquares[begun] as number) + squares + between * between * ((begun * (n - begun)) / n);
+      const deviation = Math.sqrt(spread / (n - 1));
+      if (deviation >= NO_SPREAD) {
+        ratios[first + n - 1 + begun] = (((endMean[begun] as number) + between * (begun / n)) / deviation) * year;
+      }
     }
-    const mean = sum / n;
-    const deviation = Math.sqrt(Math.max(0, squares / n - mean * mean) * (n / (n - 1)));
-    if (deviation >= NO_SPREAD) ratios[bar] = ((shift + mean) / deviation) * year;
   }
   return ratios;
 }

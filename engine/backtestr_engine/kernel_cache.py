@@ -32,6 +32,7 @@ from backtestr_protocol.private_files import is_of_this_user, is_trusted, make_p
 KERNEL_SOURCES = (
     "algorithms/signals.py",
     "backtest/order_links.py",
+    "bit_masks.py",
     "compiled.py",
     "data/arrays.py",
     "metrics",

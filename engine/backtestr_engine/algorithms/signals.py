@@ -11,6 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from backtestr_engine.bit_masks import (
+    BARS_PER_MASK,
+    changes,
+    first_bits,
+    has_bit,
+    lowest_bit,
+    sides_of,
+    without_lowest_bit,
+)
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import AnyArray, Booleans, Bytes, Floats, Integers
 from backtestr_protocol.errors import AlgorithmError
@@ -253,44 +262,31 @@ def _check_losses(name: str, given: AnyArray | float | None, bars: int) -> Float
 
 def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
     flags = np.zeros(fast.size, dtype=np.uint8)
-    sides = np.empty(min(fast.size, CROSSES_TOGETHER), dtype=np.uint8)
-    mark_crosses(fast, slow, sides, flags, np.empty(fast.size, dtype=np.int64))
+    fast, slow = (np.ascontiguousarray(line, dtype=np.float64) for line in (fast, slow))
+    mark_crosses(fast, slow, flags, np.empty(fast.size, dtype=np.int64))
     return flags
 
 
-_ABOVE, _BELOW, _TIE = 1, 2, 4
-
-CROSSES_TOGETHER = 1 << 14
-"""The bars whose sides are found in one go: what is known of them stays in the processor's cache."""
-
-
 @compiled()
-def mark_crosses(fast: Floats, slow: Floats, sides: Bytes, flags: Bytes, bars: Integers) -> int:
+def mark_crosses(fast: Floats, slow: Floats, flags: Bytes, bars: Integers) -> int:
     """Set the flags of the bars on which the lines cross, write these bars to the begin of `bars`, and return how many.
 
-    `flags` is 0 everywhere; it and `bars` have room for all bars, and `sides` for all or for `CROSSES_TOGETHER`. Which
-    line is above is found bar by bar without a branch; only where that changes the rules of a cross are looked at.
+    `flags` is 0 everywhere; it and `bars` have room for all bars. Only where another line is above than on the bar
+    before the rules of a cross are looked at.
     """
-    count = 0
-    before = 0
-    side = 0
+    count = side = 0
     tied = seen_above = seen_below = False
-    for first in range(0, fast.size, CROSSES_TOGETHER):
-        end = min(first + CROSSES_TOGETHER, fast.size)
-        over, under, places = fast[first:end], slow[first:end], bars[count:]
-        for at in range(over.size):
-            sides[at] = (
-                (over[at] > under[at]) * _ABOVE | (over[at] < under[at]) * _BELOW | (over[at] == under[at]) * _TIE
-            )
-        changes = 0
-        for at in range(over.size):
-            places[changes] = at  # it is overwritten unless the count grows
-            changes += sides[at] != before
-            before = sides[at]
-        for change in range(changes):
-            at = places[change]
+    was_above = was_below = was_same = np.uint64(0)
+    for first in range(0, fast.size, BARS_PER_MASK):
+        above, below, same = sides_of(fast, slow, first)
+        changed = changes(above, was_above) | changes(below, was_below) | changes(same, was_same)
+        changed &= first_bits(min(BARS_PER_MASK, fast.size - first))
+        was_above, was_below, was_same = above, below, same
+        while changed != 0:
+            at = lowest_bit(changed)
+            changed = without_lowest_bit(changed)
             flag = 0
-            if sides[at] == _ABOVE:
+            if has_bit(above, at):
                 if side < 0:
                     flag = ENTRY | SHORT_EXIT | (TIED if tied else 0)
                 elif tied and seen_below:
@@ -298,7 +294,7 @@ def mark_crosses(fast: Floats, slow: Floats, sides: Bytes, flags: Bytes, bars: I
                 side = 1
                 tied = False
                 seen_above = True
-            elif sides[at] == _BELOW:
+            elif has_bit(below, at):
                 if side > 0:
                     flag = SHORT_ENTRY | EXIT | (TIED if tied else 0)
                 elif tied and seen_above:
@@ -306,7 +302,7 @@ def mark_crosses(fast: Floats, slow: Floats, sides: Bytes, flags: Bytes, bars: I
                 side = -1
                 tied = False
                 seen_below = True
-            elif sides[at] == _TIE:
+            elif has_bit(same, at):
                 tied = True
             else:
                 side = 0

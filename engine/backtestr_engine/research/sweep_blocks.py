@@ -46,9 +46,9 @@ from backtestr_protocol.metrics import METRICS, WIRE_NAMES, Metrics
 from .sweep_kernels import (
     FigureRows,
     SweepSetting,
+    evaluate_crosses,
     evaluate_flags,
     flag_channels,
-    flag_crosses,
     new_rows,
     new_scratch,
     prices_of,
@@ -203,13 +203,14 @@ class SweepWork:
             for at in range(0, len(pairs), self._together):
                 some = pairs[at : at + self._together]
                 places = np.arange(first + at, first + at + len(some))
-                flags, earlier = self._flags[: len(some)], warm_up[places]
+                earlier = warm_up[places]
                 if name in CHANNELS:
+                    flags = self._flags[: len(some)]
                     flag_channels(some, earlier, lines.buffer, setting.prices.close, flags)
+                    evaluate_flags(places, flags, setting.levels, setting.targets, setting, rows, self._scratch)
                 else:
                     strict = self._conventions.cross_ties == "strict"
-                    flag_crosses(some, earlier, lines.buffer, strict, flags, self._scratch)
-                evaluate_flags(places, flags, setting.levels, setting.targets, setting, rows, self._scratch)
+                    evaluate_crosses(places, some, earlier, lines.buffer, strict, setting, rows, self._scratch)
                 self._add_slow_figures(int(places[-1]), rows)
         return {}
 

@@ -45,11 +45,10 @@ def new_rows(count: int) -> FigureRows:
 class Scratch(NamedTuple):
     """Memory that each combination uses in turn: of the size of the bars, once per worker.
 
-    `sides`, `flags` and `busy` have room for the bars before the simulated ones too. `flags` is 0 everywhere between
-    two combinations. `fresh` is the account at the start. `trades` are those of `log`.
+    `flags` and `busy` have room for the bars before the simulated ones too. `flags` is 0 everywhere between two
+    combinations. `fresh` is the account at the start. `trades` are those of `log`.
     """
 
-    sides: Bytes
     flags: Bytes
     busy: Integers
     equity: Floats
@@ -63,7 +62,6 @@ def new_scratch(bars: int, earlier: int, rules: Records, initial_capital: float)
     """Return scratch memory for combinations on `bars` bars, whose signals come of up to `earlier` more."""
     log = trades_alone(bars, rules)
     return Scratch(
-        np.empty(earlier + bars, dtype=np.uint8),
         np.zeros(earlier + bars, dtype=np.uint8),
         np.empty(earlier + bars, dtype=np.int64),
         np.empty(bars),
@@ -142,32 +140,45 @@ def evaluate_flags(
 
 
 @cached_kernel
-def flag_crosses(
-    pairs: Integers, earlier: Integers, lines: Floats, strict: bool, flags: Bytes, scratch: Scratch
+def evaluate_crosses(
+    places: Integers,
+    pairs: Integers,
+    earlier: Integers,
+    lines: Floats,
+    strict: bool,
+    setting: SweepSetting,
+    rows: FigureRows,
+    scratch: Scratch,
 ) -> None:
-    """Set the flags of crosses, as `Signals.from_cross` finds them; `flags` has shape (combinations, bars).
+    """Set the rows at `places` to the figures of crosses, as `Signals.from_cross` finds them.
 
     `pairs` has the places of two lines for each combination, fast and slow. `lines`, of shape (lines, bars), end with
     the last bar; the signals of the `earlier` bars before the simulated ones are dropped. A `strict` convention drops
     the crosses after a tie.
     """
-    bars, busy = flags.shape[1], scratch.busy
-    begin = lines.shape[1] - bars
-    for at in range(pairs.shape[0]):
+    begin = lines.shape[1] - scratch.equity.size
+    busy = scratch.busy
+    for at in range(places.size):
         unseen = begin - earlier[at]
-        fast, slow = lines[pairs[at, 0]][unseen:], lines[pairs[at, 1]][unseen:]
-        found, own = scratch.flags[unseen:], flags[at]
-        own[:] = 0
-        for index in range(mark_crosses(fast, slow, scratch.sides[unseen:], found, busy)):
-            bar = busy[index]
-            if bar >= earlier[at] and not (strict and found[bar] & TIED != 0):
-                own[bar - earlier[at]] = found[bar]
-            found[bar] = 0
+        found = scratch.flags[unseen:]
+        crosses = mark_crosses(lines[pairs[at, 0]][unseen:], lines[pairs[at, 1]][unseen:], found, busy)
+        flags = found[earlier[at] :]
+        count = 0
+        for index in range(crosses):
+            bar = busy[index] - earlier[at]
+            if bar >= 0 and not (strict and flags[bar] & TIED != 0):
+                busy[count] = bar
+                count += 1
+            else:
+                found[busy[index]] = 0
+        _evaluate(places[at], flags, count, setting.levels, setting.targets, setting, rows, scratch)
+        for index in range(count):
+            flags[busy[index]] = 0
 
 
 @cached_kernel
 def flag_channels(pairs: Integers, earlier: Integers, lines: Floats, close: Floats, flags: Bytes) -> None:
-    """Set the flags of breakouts from channels, as `donchian_breakout` finds them; see `flag_crosses`.
+    """Set the flags of breakouts from channels, as `donchian_breakout` finds them; see `evaluate_crosses`.
 
     `pairs` has the places of two channels for each combination, of entries and of exits. `lines`, of shape (channels,
     2, bars), has the highest high and the lowest low of each bar's channel, which ends on that bar.

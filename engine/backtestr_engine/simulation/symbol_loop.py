@@ -22,7 +22,7 @@ from backtestr_engine.data.bars import Bars
 from .account import ACCOUNT, new_account
 from .bar_step import Prices, SignalColumns, at_close, at_open, within
 from .execution import EventBuffers
-from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
+from .numba_kernel import MARKED_TOGETHER, cached_kernel, inlined_kernel, kernel, mark_together, prefetch
 from .pending_orders import pending_levels
 from .protective_exits import set_levels
 from .records import MARKET, ORDER, POSITION, TRADE, WRITTEN_POSITION, WRITTEN_TRADE, Events
@@ -229,7 +229,7 @@ def simulate(
         else:
             if state.armed:
                 until = _first_reached(bar + 1, until, prices, state.floor, state.ceiling)
-            _mark(equity[bar:until], close[bar:until], state.cash, state.quantity)
+            _mark(bar, until, close, equity, state.cash, state.quantity)
             bar = until
         if state.quantity != 0.0:
             state.bars_exposed += bar - first
@@ -259,9 +259,14 @@ def _prefetch(place: int, busy: Integers, count: int, prices: Prices) -> None:
 
 
 @inlined_kernel
-def _mark(equity: Floats, close: Floats, cash: float, quantity: float) -> None:
-    for bar in range(equity.size):
+def _mark(bar: int, until: int, close: Floats, equity: Floats, cash: float, quantity: float) -> None:
+    """Set the equity of bars [bar, until). Bars behind `until` may be set too; they are not simulated yet."""
+    while bar < until and bar + MARKED_TOGETHER <= equity.size:
+        mark_together(equity, close, bar, cash, quantity)
+        bar += MARKED_TOGETHER
+    while bar < until:
         equity[bar] = cash + quantity * close[bar]
+        bar += 1
 
 
 @inlined_kernel

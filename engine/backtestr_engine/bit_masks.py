@@ -64,6 +64,72 @@ def _lowest_bit(_typing_context: Any, mask: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _reaching(_typing_context: Any, values: Any, level: Any, first: Any) -> Any:
+    """Return a mask of the bars from `first` on whose value is at or above `level`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        mask = _MASK(0)
+        levels = repeated(builder, arguments[1], _VECTOR)
+        for lane in range(0, BARS_PER_MASK, _LANES):
+            at = builder.add(arguments[2], arguments[2].type(lane))
+            own = context.make_array(signature.args[0])(context, builder, arguments[0])
+            pointer = cgutils.get_item_pointer(context, builder, signature.args[0], own, [at], wraparound=False)
+            value = builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=8)
+            found = builder.bitcast(builder.fcmp_ordered(">=", value, levels), ir.IntType(_LANES))
+            mask = builder.or_(mask, builder.shl(builder.zext(found, _MASK), _MASK(lane)))
+        return mask
+
+    return types.uint64(values, types.float64, types.intp), generate
+
+
+def repeated(builder: Any, value: Any, vector: Any) -> Any:
+    empty = ir.Constant(vector, ir.Undefined)
+    places = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(builder.insert_element(empty, value, ir.IntType(32)(0)), empty, places)
+
+
+def _falls_of(bars: int) -> Any:
+    def falls(_typing_context: Any, equity: Any, first: Any, per_peak: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            per = repeated(builder, arguments[2], _VECTOR)
+            ones = ir.Constant(_VECTOR, [1.0] * _LANES)
+            own = context.make_array(signature.args[0])(context, builder, arguments[0])
+            lowest = squares = None
+            for lane in range(0, bars, _LANES):
+                at = builder.add(arguments[1], arguments[1].type(lane))
+                pointer = cgutils.get_item_pointer(context, builder, signature.args[0], own, [at], wraparound=False)
+                value = builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=8)
+                fall = builder.fsub(ones, builder.fmul(value, per))
+                square = builder.fmul(fall, fall)
+                squares = square if squares is None else builder.fadd(squares, square)
+                lowest = value if lowest is None else _less(builder, lowest, value)
+            width = _LANES
+            while width > 1:
+                width //= 2
+                squares = builder.fadd(*_halves(builder, squares, width))
+                lowest = _less(builder, *_halves(builder, lowest, width))
+            parts = [builder.extract_element(one, ir.IntType(32)(0)) for one in (lowest, squares)]
+            return context.make_tuple(builder, signature.return_type, parts)
+
+        return types.UniTuple(types.float64, 2)(equity, types.intp, types.float64), generate
+
+    return intrinsic(falls)
+
+
+def _less(builder: Any, one: Any, other: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", one, other), one, other)
+
+
+def _halves(builder: Any, vector: Any, width: int) -> list[Any]:
+    kind = ir.VectorType(ir.IntType(32), width)
+    return [
+        builder.shuffle_vector(vector, vector, ir.Constant(kind, list(range(begin, begin + width))))
+        for begin in (0, width)
+    ]
+
+
+falls_of_64, falls_of_16 = _falls_of(64), _falls_of(16)
+reaching = cast("Callable[[Floats, float, int], Any]", intrinsic(_reaching))
 _sides_of_64 = cast("Callable[[Floats, Floats, int], tuple[int, int, int]]", intrinsic(_sides))
 lowest_bit = cast("Callable[[Any], int]", intrinsic(_lowest_bit))
 

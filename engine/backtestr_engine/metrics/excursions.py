@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from backtestr_engine.bit_masks import falls_of_16, falls_of_64, reaching
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
@@ -50,36 +51,46 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
     deepest = depths = squares = 0.0
     count = longest = total = 0
     fell = False
-    for begin in range(0, equity.size, _TOGETHER):
-        part = equity[begin : begin + _TOGETHER]
-        regained = False
-        for at in range(part.size):
-            regained |= part[at] >= floor
-        if not regained:
-            below, of_part = _falls(part, per_peak)
-            trough, fell = min(trough, below), True
-            squares += of_part
-            continue
-        for at in range(part.size):
-            now = part[at]
-            if now < floor:
-                trough, fell = min(trough, now), True
-                fall = 1.0 - now * per_peak
-                squares += fall * fall
+    block = 0
+    while block < equity.size:
+        reached = np.uint64(1)
+        if block + 64 <= equity.size:
+            reached = reaching(equity, floor, block)
+            if reached == 0:
+                below, of_part = falls_of_64(equity, block, per_peak)
+                trough, fell = min(trough, below), True
+                squares += of_part
+                block += 64
                 continue
-            if fell and peak > 0.0:
-                depth = 1.0 - trough / peak
-                lasted = timestamp[begin + at] - peak_time
-                deepest, longest = max(deepest, depth), max(longest, lasted)
-                depths += depth
-                total += lasted
-                count += 1
-            lowest = min(lowest, trough)
-            trough, fell = now, False
-            peak_time = timestamp[begin + at]
-            if now > peak:
-                peak = now
-                per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
+        whole = block + 64 <= equity.size
+        for begin in range(block, min(block + 64, equity.size), 16):
+            end = min(begin + 16, equity.size)
+            if whole and (reached >> np.uint64(begin - block)) & np.uint64(0xffff) == 0:
+                below, of_part = falls_of_16(equity, begin, per_peak)
+                trough, fell = min(trough, below), True
+                squares += of_part
+                continue
+            for at in range(begin, end):
+                now = equity[at]
+                if now < floor:
+                    trough, fell = min(trough, now), True
+                    fall = 1.0 - now * per_peak
+                    squares += fall * fall
+                    continue
+                if fell and peak > 0.0:
+                    depth = 1.0 - trough / peak
+                    lasted = timestamp[at] - peak_time
+                    deepest, longest = max(deepest, depth), max(longest, lasted)
+                    depths += depth
+                    total += lasted
+                    count += 1
+                lowest = min(lowest, trough)
+                trough, fell = now, False
+                peak_time = timestamp[at]
+                if now > peak:
+                    peak = now
+                    per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
+        block += 64
     if fell and peak > 0.0:
         depth = 1.0 - trough / peak
         lasted = timestamp[equity.size - 1] - peak_time

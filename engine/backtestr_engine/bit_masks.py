@@ -128,7 +128,7 @@ def _halves(builder: Any, vector: Any, width: int) -> list[Any]:
     ]
 
 
-falls_of_64, falls_of_16 = _falls_of(64), _falls_of(16)
+falls_of_64, falls_of_8 = _falls_of(64), _falls_of(8)
 reaching = cast("Callable[[Floats, float, int], Any]", intrinsic(_reaching))
 _sides_of_64 = cast("Callable[[Floats, Floats, int], tuple[int, int, int]]", intrinsic(_sides))
 lowest_bit = cast("Callable[[Any], int]", intrinsic(_lowest_bit))

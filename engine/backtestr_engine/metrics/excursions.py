@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backtestr_engine.bit_masks import falls_of_16, falls_of_64, reaching
+from backtestr_engine.bit_masks import falls_of_8, falls_of_64, reaching
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
@@ -63,10 +63,10 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
                 block += 64
                 continue
         whole = block + 64 <= equity.size
-        for begin in range(block, min(block + 64, equity.size), 16):
-            end = min(begin + 16, equity.size)
-            if whole and (reached >> np.uint64(begin - block)) & np.uint64(0xffff) == 0:
-                below, of_part = falls_of_16(equity, begin, per_peak)
+        for begin in range(block, min(block + 64, equity.size), 8):
+            end = min(begin + 8, equity.size)
+            if whole and (reached >> np.uint64(begin - block)) & np.uint64(0xff) == 0:
+                below, of_part = falls_of_8(equity, begin, per_peak)
                 trough, fell = min(trough, below), True
                 squares += of_part
                 continue

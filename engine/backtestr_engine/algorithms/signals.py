@@ -95,13 +95,15 @@ class Signals(msgspec.Struct, frozen=True, eq=False):
         flags = np.zeros(length, dtype=np.uint8)
         for name, (array, flag) in given.items():
             _check_boolean(name, array, length)
-            flags |= array.view(np.uint8) * np.uint8(flag)
+            flags |= array.view(np.uint8) * flag
         signals = cls(
             flags,
             limit_price=_check_fractions("limit_price", limit_price, length),
             stop_price=_check_fractions("stop_price", stop_price, length),
             shown=checked_shown(show, length),
         )
+        if stop_loss is take_profit is trailing_stop is None:
+            return signals
         return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
 
     @classmethod

@@ -104,20 +104,19 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _remembers(function: _Function) -> _Function:
-    """Take outputs of an indicator from those that are remembered, where its values are a column of bars.
-
-    With parameters by name they are computed anew.
-    """
+    """Take outputs of an indicator from those that are remembered, where its values are a column of bars."""
 
     @wraps(function)
     def remembered(values: Floats, *parameters: Any, **named: Any) -> Any:
         known = _remembered.get()
-        if known is None or named or not isinstance(values, np.ndarray) or values.flags.writeable:
+        if known is None or not isinstance(values, np.ndarray) or values.flags.writeable:
             return function(values, *parameters, **named)
-        key = (function, id(values), parameters)
+        key: Hashable = (function, id(values), parameters)
+        if named:
+            key = (key, *named.items())
         outputs = known.get(key)
         if outputs is None:
-            outputs = function(values, *parameters)
+            outputs = function(values, *parameters, **named)
             known.put(key, values, outputs)
         return outputs
 

@@ -7,8 +7,8 @@ The signals of a bar are one byte of flags, which the simulation reads; the bool
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from backtestr_engine.compiled import compiled
@@ -33,8 +33,7 @@ LARGEST_LOSS = float(np.nextafter(1.0, 0.0))
 """The largest fraction of a stop loss or trailing stop: at 1 and more the price would have to be 0 or below."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Signals:
+class Signals(msgspec.Struct, frozen=True, eq=False):
     """Signals of one algorithm, one byte of flags per bar, made with `Signals.of` or `Signals.from_cross`.
 
     `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
@@ -51,7 +50,7 @@ class Signals:
     limit_price: Floats | None = None
     stop_price: Floats | None = None
     target: Floats | None = None
-    shown: Mapping[str, Floats] = field(default_factory=dict)
+    shown: Mapping[str, Floats] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -96,13 +95,15 @@ class Signals:
         flags = np.zeros(length, dtype=np.uint8)
         for name, (array, flag) in given.items():
             _check_boolean(name, array, length)
-            flags |= array.view(np.uint8) * np.uint8(flag)
+            flags |= array.view(np.uint8) * flag
         signals = cls(
             flags,
             limit_price=_check_fractions("limit_price", limit_price, length),
             stop_price=_check_fractions("stop_price", stop_price, length),
             shown=checked_shown(show, length),
         )
+        if stop_loss is take_profit is trailing_stop is None:
+            return signals
         return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
 
     @classmethod
@@ -251,13 +252,6 @@ def _check_losses(name: str, given: AnyArray | float | None, bars: int) -> Float
     return values
 
 
-def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
-    flags = np.zeros(fast.size, dtype=np.uint8)
-    sides = np.empty(min(fast.size, CROSSES_TOGETHER), dtype=np.uint8)
-    mark_crosses(fast, slow, sides, flags, np.empty(fast.size, dtype=np.int64))
-    return flags
-
-
 _ABOVE, _BELOW, _TIE = 1, 2, 4
 
 CROSSES_TOGETHER = 1 << 14
@@ -316,3 +310,12 @@ def mark_crosses(fast: Floats, slow: Floats, sides: Bytes, flags: Bytes, bars: I
                 bars[count] = first + at
                 count += 1
     return count
+
+
+@compiled()
+def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
+    """Return the flags of the bars: `mark_crosses` with memory that is made in compiled code, where it takes less."""
+    flags = np.zeros(fast.size, dtype=np.uint8)
+    sides = np.empty(min(fast.size, CROSSES_TOGETHER), dtype=np.uint8)
+    mark_crosses(fast, slow, sides, flags, np.empty(fast.size, dtype=np.int64))
+    return flags

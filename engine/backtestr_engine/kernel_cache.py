@@ -40,6 +40,7 @@ KERNEL_SOURCES = (
     "research/monte_carlo.py",
     "research/sweep_kernels.py",
     "simulation",
+    "vectors.py",
 )
 
 

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+import talib
 
+from backtestr_engine import indicators
+from backtestr_engine.data.arrays import Floats
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.data.synthetic import synthetic_bars
 from backtestr_engine.indicators import (
@@ -66,11 +70,22 @@ def test_the_names_of_outputs_are_remembered_too(bars: Bars) -> None:
 
 def test_other_bars_other_parameters_and_other_indicators_are_kept_apart(bars: Bars) -> None:
     other = synthetic_bars("1m", 100)[20:]
-    with remembering(RememberedIndicators(1 << 20)):
-        outputs = [sma(bars.close, 5), sma(bars.close, 6), ema(bars.close, 5), sma(bars.open, 5), sma(other.close, 5)]
-        again = [sma(bars.close, 5), sma(bars.close, 6), ema(bars.close, 5), sma(bars.open, 5), sma(other.close, 5)]
-    assert len({one.tobytes() for one in outputs}) == 5
-    assert [one.tobytes() for one in again] == [one.tobytes() for one in outputs]
+
+    def asked() -> list[Floats]:
+        return [
+            sma(bars.close, 5),
+            sma(bars.close, timeperiod=6),
+            ema(bars.close, 5),
+            sma(bars.open, timeperiod=5),
+            sma(other.close, timeperiod=5),
+        ]
+
+    known = RememberedIndicators(1 << 20)
+    with remembering(known):
+        outputs = [[one.tobytes() for one in asked()] for _ in range(3)]
+    assert len(set(outputs[0])) == 5
+    assert outputs[2] == outputs[1] == outputs[0]
+    assert len(known._outputs) == 5
 
 
 def test_arrays_that_can_be_written_to_are_computed_anew(bars: Bars) -> None:
@@ -86,11 +101,11 @@ def test_arrays_that_can_be_written_to_are_computed_anew(bars: Bars) -> None:
 def test_the_bytes_are_bounded(max_bytes: int, bars: Bars) -> None:
     known = RememberedIndicators(max_bytes)
     with remembering(known):
-        for _ in range(2):
+        for _ in range(3):
             for period in range(2, 20):
                 assert sma(bars.close, period).tobytes() == sma(bars.close.copy(), period).tobytes()
                 assert known._bytes <= max_bytes
-                assert known._bytes == sum(one.nbytes for _, kept in known._outputs.values() for one in kept)
+                assert known._bytes == sum(np.asarray(kept).nbytes for _, kept in known._outputs.values())
 
 
 def test_nothing_is_remembered_outside(bars: Bars) -> None:
@@ -99,3 +114,37 @@ def test_nothing_is_remembered_outside(bars: Bars) -> None:
         pass
     sma(bars.close, 5)
     assert not known._outputs
+
+
+def test_what_is_asked_for_once_is_not_kept(bars: Bars) -> None:
+    known = RememberedIndicators(1 << 20)
+    with remembering(known):
+        for period in range(2, 20):
+            sma(bars.close, period)
+        assert not known._outputs
+        again = sma(bars.close, 7)
+    assert [np.asarray(kept).tobytes() for _, kept in known._outputs.values()] == [again.tobytes()]
+
+
+def test_the_number_of_keys_that_were_asked_for_is_bounded(bars: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indicators, "_MOST_ASKED_FOR", 4)
+    known = RememberedIndicators(1 << 20)
+    with remembering(known):
+        for period in (*range(2, 20), 2, 2):
+            sma(bars.close, period)
+            assert len(known._asked_for) <= 4
+    assert len(known._outputs) == 1
+
+
+@pytest.mark.parametrize("name", ["sma", "ema", "rsi", "highest", "lowest"])
+def test_a_series_gives_a_series(name: str, bars: Bars) -> None:
+    function = getattr(indicators, name)
+    series = function(pl.Series(bars.close), 5)
+    assert isinstance(series, pl.Series)
+    assert series.to_numpy().tobytes() == function(bars.close, 5).tobytes()
+
+
+@pytest.mark.parametrize("name", ["sma", "ema", "rsi", "highest", "lowest"])
+def test_an_indicator_has_the_bits_of_talib(name: str, bars: Bars) -> None:
+    theirs = getattr(talib, {"highest": "MAX", "lowest": "MIN"}.get(name, name.upper()))
+    assert getattr(indicators, name)(bars.close, 5).tobytes() == theirs(bars.close, 5).tobytes()

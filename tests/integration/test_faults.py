@@ -33,6 +33,7 @@ class DefectiveBroker(RunningBroker):
     """This broker runs the program above."""
 
     PROGRAM = ("-c", DEFECTIVE)
+    IS_DEFECTIVE = True
 
 
 @pytest.fixture

@@ -21,16 +21,12 @@ from backtestr_broker.core.core import Core
 from backtestr_broker.core.faults import Faults
 from backtestr_protocol.errors import DataError
 from support.broker.clients import Client
-from support.broker.link import REPLAY_BARS, Link, config
+from support.broker.link import REPLAY_BARS, Injected, Link, config
 from support.broker.sweep_steps import GROUP, SweepWorkers
 from support.broker.sweep_steps import request as sweep_request
 
 # Not part of handling an event, or the last line of it.
 LEFT_OUT = {"check_invariants", "handle", "next_deadline", "restore", "take_effects"}
-
-
-class Injected(Exception):
-    pass
 
 
 def machines() -> Iterator[type]:

@@ -1,4 +1,7 @@
-"""Whatever ends, and whenever: a sweep that is acknowledged comes to its end, and counts only what is on disk."""
+"""Whatever ends, and whenever: a sweep that is acknowledged comes to its end, and counts only what is on disk.
+
+One that is deleted leaves nothing behind that a worker could still speak of.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +79,22 @@ class SweepsAndLosses(RuleBasedStateMachine):
         self.link.restart_broker()
         self.ann = self.link.client("ann")
 
-    @rule(sweep_id=sweeps, verb=st.sampled_from(["Pause", "Resume"]))
+    @rule(sweep_id=sweeps, verb=st.sampled_from(["Pause", "Resume", "Stop"]))
     def steer(self, sweep_id: str, verb: str) -> None:
         answer = self.ann.send(f"{verb}Sweep", {"sweepId": sweep_id})[0]["payload"]
         if answer["type"] == "Failure":
             assert answer["data"]["code"] in ("NOT_FOUND", "STATE_CONFLICT")
+
+    @rule(sweep_id=sweeps, stops=st.booleans())
+    def delete(self, sweep_id: str, stops: bool) -> None:
+        if stops:
+            self.ann.send("StopSweep", {"sweepId": sweep_id})
+        answer = self.ann.send("DeleteSweep", {"sweepId": sweep_id})[0]["payload"]
+        if answer["type"] == "Success":
+            self.acknowledged.remove(sweep_id)
+            assert sweep_id not in self.workers.rows
+        else:
+            assert answer["data"]["code"] in ("NOT_FOUND", "STATE_CONFLICT", "BUSY")
 
     @precondition(lambda self: self.backtests < 8)
     @rule()
@@ -116,7 +130,9 @@ class SweepsAndLosses(RuleBasedStateMachine):
             for worker in running:
                 self.work(worker.worker_id)
         for sweep_id, sweep in zip(self.acknowledged, found, strict=True):
-            assert sweep.status == "completed"
+            assert sweep.status in ("completed", "stopped")
+            if sweep.status == "stopped":
+                continue
             rows = self.workers.rows[sweep_id]
             assert sorted(rows) == list(range(UNITS))
             failed = {unit for unit, reason in rows.items() if reason is not None}

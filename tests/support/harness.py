@@ -47,6 +47,8 @@ class RunningBroker:
     """This broker has a process and directories of its own."""
 
     PROGRAM: Sequence[str] = ("-m", "backtestr_broker")
+    # Whether tests have its code raise exceptions. Those of any other broker are defects.
+    IS_DEFECTIVE = False
 
     def __init__(self, home: Path, config: Mapping[str, str] | None = None) -> None:
         """`config`: texts of `broker.toml` and `engine.toml` by file name."""
@@ -143,6 +145,18 @@ class RunningBroker:
                 self.process.kill()
                 self.process.wait()
                 raise
+        if not self.IS_DEFECTIVE:
+            self.check_faults()
+
+    def check_faults(self) -> None:
+        """Raise `AssertionError` if the broker has logged a defect of its own.
+
+        It goes on after one, or starts again within its process, so a test that is not about that may not notice, or
+        wait in vain for an answer of the broker that was.
+        """
+        log = self.log_file.read_bytes().decode("utf-8", "replace") if self.log_file.exists() else ""
+        faults = [line for line in log.splitlines() if "the broker has a defect" in line or "starts_again" in line]
+        assert not faults, "\n".join(faults)
 
 
 def _without_spare(options: str) -> str:

@@ -274,7 +274,7 @@ class Sweep:
     def delete(self) -> int:
         """Delete the sweep with its rows, and return the bytes that this freed.
 
-        Raises `StateConflict` while it has not ended.
+        Waits for a worker that is just ending its last task of it. Raises `StateConflict` while it has not ended.
         """
         return self._ask("DeleteSweep", SweepRef(sweep_id=self._id), DeletedSweep, BULK_TIMEOUT).freed_bytes
 

@@ -134,26 +134,21 @@ class Algorithm(msgspec.Struct, frozen=True):
         Raises `AlgorithmError` when the algorithm raises (with `details.traceback`) or returns anything but `Signals`
         of one byte per bar.
         """
-        returned = self._called(bars, values)
-        return self._guarded(lambda: _checked_signals(returned, bars, self.name))
+        return self._guarded(lambda: _checked_signals(self._called(bars, values), bars, self.name))
 
     def weights(self, panel: Panel, values: Mapping[str, Value]) -> Floats:
         """Return the weights on `panel` of an algorithm that is `across`: float64 of shape (rows, symbols).
 
         NaN changes nothing. Raises `AlgorithmError` as `signals` does.
         """
-        returned = self._called(panel, values)
-        return self._guarded(lambda: checked_weights(returned, panel, self.name))
+        return self._guarded(lambda: checked_weights(self._called(panel, values), panel, self.name))
 
     def _called(self, sample: Bars | Panel, values: Mapping[str, Value]) -> object:
-        def call() -> object:
-            try:
-                return self.function(sample, **values)
-            except AlgorithmError as error:
-                details = {"traceback": authors_traceback(error), **(error.details or {})}
-                raise AlgorithmError(f"{self.name}: {error.message}", **details) from error
-
-        return self._guarded(call)
+        try:
+            return self.function(sample, **values)
+        except AlgorithmError as error:
+            details = {"traceback": authors_traceback(error), **(error.details or {})}
+            raise AlgorithmError(f"{self.name}: {error.message}", **details) from error
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """Return `work()`, which runs code of a user: all that it raises is an `AlgorithmError`.

@@ -7,21 +7,14 @@ The signals of a bar are one byte of flags, which the simulation reads; the bool
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
-from backtestr_engine.bit_masks import (
-    BARS_PER_MASK,
-    changes,
-    first_bits,
-    has_bit,
-    lowest_bit,
-    sides_of,
-    without_lowest_bit,
-)
+from backtestr_engine.bit_masks import bits_from, changes, has_bit, lowest_bit, sides_of, without_lowest_bit
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import AnyArray, Booleans, Bytes, Floats, Integers
+from backtestr_engine.vectors import BARS_PER_MASK
 from backtestr_protocol.errors import AlgorithmError
 
 from .shown_series import checked_shown
@@ -42,8 +35,7 @@ LARGEST_LOSS = float(np.nextafter(1.0, 0.0))
 """The largest fraction of a stop loss or trailing stop: at 1 and more the price would have to be 0 or below."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Signals:
+class Signals(msgspec.Struct, frozen=True, eq=False):
     """Signals of one algorithm, one byte of flags per bar, made with `Signals.of` or `Signals.from_cross`.
 
     `stop_loss`, `take_profit`, `trailing_stop`: fractions for the position that an entry on the bar opens, one value
@@ -60,7 +52,7 @@ class Signals:
     limit_price: Floats | None = None
     stop_price: Floats | None = None
     target: Floats | None = None
-    shown: Mapping[str, Floats] = field(default_factory=dict)
+    shown: Mapping[str, Floats] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -105,13 +97,15 @@ class Signals:
         flags = np.zeros(length, dtype=np.uint8)
         for name, (array, flag) in given.items():
             _check_boolean(name, array, length)
-            flags |= array.view(np.uint8) * np.uint8(flag)
+            flags |= array.view(np.uint8) * flag
         signals = cls(
             flags,
             limit_price=_check_fractions("limit_price", limit_price, length),
             stop_price=_check_fractions("stop_price", stop_price, length),
             shown=checked_shown(show, length),
         )
+        if stop_loss is take_profit is trailing_stop is None:
+            return signals
         return signals.protected(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
 
     @classmethod
@@ -171,7 +165,7 @@ class Signals:
             raise AlgorithmError(
                 f"crossing lines have shapes {fast.shape} and {slow.shape}; both need one value per bar"
             )
-        return cls(_cross_flags(fast, slow), shown=checked_shown(show, len(fast)))
+        return cls(_cross_flags(_line(fast), _line(slow)), shown=checked_shown(show, len(fast)))
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -260,11 +254,11 @@ def _check_losses(name: str, given: AnyArray | float | None, bars: int) -> Float
     return values
 
 
-def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
-    flags = np.zeros(fast.size, dtype=np.uint8)
-    fast, slow = (np.ascontiguousarray(line, dtype=np.float64) for line in (fast, slow))
-    mark_crosses(fast, slow, flags, np.empty(fast.size, dtype=np.int64))
-    return flags
+def _line(values: Floats) -> Floats:
+    """Return the values of a line as compiled loops read them. Raises `AlgorithmError` for what is no number."""
+    if values.dtype.kind not in "fiub":
+        raise AlgorithmError(f"crossing lines are arrays of numbers, not of {values.dtype}")
+    return np.ascontiguousarray(values, dtype=np.float64)
 
 
 @compiled()
@@ -280,7 +274,7 @@ def mark_crosses(fast: Floats, slow: Floats, flags: Bytes, bars: Integers) -> in
     for first in range(0, fast.size, BARS_PER_MASK):
         above, below, same = sides_of(fast, slow, first)
         changed = changes(above, was_above) | changes(below, was_below) | changes(same, was_same)
-        changed &= first_bits(min(BARS_PER_MASK, fast.size - first))
+        changed = bits_from(changed, 0, min(BARS_PER_MASK, fast.size - first))
         was_above, was_below, was_same = above, below, same
         while changed != 0:
             at = lowest_bit(changed)
@@ -312,3 +306,11 @@ def mark_crosses(fast: Floats, slow: Floats, flags: Bytes, bars: Integers) -> in
                 bars[count] = first + at
                 count += 1
     return count
+
+
+@compiled()
+def _cross_flags(fast: Floats, slow: Floats) -> Bytes:
+    """Return the flags of the bars: `mark_crosses` with memory that is made in compiled code, where it takes less."""
+    flags = np.zeros(fast.size, dtype=np.uint8)
+    mark_crosses(fast, slow, flags, np.empty(fast.size, dtype=np.int64))
+    return flags

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import msgspec
@@ -270,7 +269,7 @@ def _kept(signals: Signals) -> Signals:
     """Return signals without series that are only shown, which do not change if the algorithm writes to its arrays."""
     names = ("stop_loss", "take_profit", "trailing_stop", "limit_price", "stop_price")
     copies = {name: values.copy() for name in names if (values := getattr(signals, name)) is not None}
-    return dataclasses.replace(signals, shown={}, **copies)
+    return msgspec.structs.replace(signals, shown={}, **copies)
 
 
 def _open_trades(account: Records, panel: Panel) -> Records:

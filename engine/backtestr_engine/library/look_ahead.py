@@ -11,7 +11,6 @@ algorithm prove nothing: it may fail on short beginnings of the sample.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -109,7 +108,7 @@ def _signals_of(algorithm: Algorithm, sample: Bars | Panel, values: Mapping[str,
         return {"weights": algorithm.weights(sample, values)}
     signals = algorithm.signals(sample, values)
     # Nothing trades on what is shown, so a line drawn with hindsight is no finding.
-    further = (field.name for field in dataclasses.fields(Signals) if field.name not in ("flags", "shown"))
+    further = (name for name in Signals.__struct_fields__ if name not in ("flags", "shown"))
     return {name: getattr(signals, name) for name in (*_FLAGS, *further)}
 
 

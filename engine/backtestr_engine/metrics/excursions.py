@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backtestr_engine.bit_masks import falls_of_8, falls_of_64, reaching
+from backtestr_engine.bit_masks import bits_from
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
+from backtestr_engine.vectors import BARS_PER_MASK, FALLS_TOGETHER, falls_of_64, falls_of_few, reaching
 
 
 class Drawdowns(NamedTuple):
@@ -35,15 +36,12 @@ ROUNDING = 1e-12
 """A fraction of the peak: equity that is below it by no more is at the peak, but for rounding."""
 
 
-_TOGETHER = 16
-"""Bars that are looked at in one go: where all are below the peak, as most are, there is nothing to decide."""
-
-
 @compiled(error_model="numpy")
 def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int) -> Drawdowns:
     """Find all drawdowns in one pass; the first peak is the value `first`, at `first_time`.
 
-    Equity within `ROUNDING` of its peak has regained it, so that sums in another order have the same drawdowns.
+    Equity within `ROUNDING` of its peak has regained it, so that sums in another order have the same drawdowns. Where
+    many bars are below the peak, as most are, they are taken at once.
     """
     peak = trough = lowest = first
     per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
@@ -51,46 +49,46 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
     deepest = depths = squares = 0.0
     count = longest = total = 0
     fell = False
-    block = 0
-    while block < equity.size:
-        reached = np.uint64(1)
-        if block + 64 <= equity.size:
-            reached = reaching(equity, floor, block)
-            if reached == 0:
-                below, of_part = falls_of_64(equity, block, per_peak)
+    regained, seen = np.uint64(0), 0  # the bars up to `seen` that have regained the peak, or an earlier one
+    bar = 0
+    while bar < equity.size:
+        if bar + BARS_PER_MASK <= equity.size and bar % BARS_PER_MASK == 0:
+            regained, seen = reaching(equity, floor, bar), bar + BARS_PER_MASK
+            if regained == 0:
+                below, of_part = falls_of_64(equity, bar, per_peak)
                 trough, fell = min(trough, below), True
                 squares += of_part
-                block += 64
+                bar = seen
                 continue
-        whole = block + 64 <= equity.size
-        for begin in range(block, min(block + 64, equity.size), 8):
-            end = min(begin + 8, equity.size)
-            if whole and (reached >> np.uint64(begin - block)) & np.uint64(0xff) == 0:
-                below, of_part = falls_of_8(equity, begin, per_peak)
-                trough, fell = min(trough, below), True
-                squares += of_part
+        end = min(bar + FALLS_TOGETHER, equity.size)
+        if end <= seen and bits_from(regained, bar % BARS_PER_MASK, FALLS_TOGETHER) == 0:
+            below, of_part = falls_of_few(equity, bar, per_peak)
+            trough, fell = min(trough, below), True
+            squares += of_part
+            bar = end
+            continue
+        while bar < end:
+            now = equity[bar]
+            if now < floor:
+                trough, fell = min(trough, now), True
+                fall = 1.0 - now * per_peak
+                squares += fall * fall
+                bar += 1
                 continue
-            for at in range(begin, end):
-                now = equity[at]
-                if now < floor:
-                    trough, fell = min(trough, now), True
-                    fall = 1.0 - now * per_peak
-                    squares += fall * fall
-                    continue
-                if fell and peak > 0.0:
-                    depth = 1.0 - trough / peak
-                    lasted = timestamp[at] - peak_time
-                    deepest, longest = max(deepest, depth), max(longest, lasted)
-                    depths += depth
-                    total += lasted
-                    count += 1
-                lowest = min(lowest, trough)
-                trough, fell = now, False
-                peak_time = timestamp[at]
-                if now > peak:
-                    peak = now
-                    per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
-        block += 64
+            if fell and peak > 0.0:
+                depth = 1.0 - trough / peak
+                lasted = timestamp[bar] - peak_time
+                deepest, longest = max(deepest, depth), max(longest, lasted)
+                depths += depth
+                total += lasted
+                count += 1
+            lowest = min(lowest, trough)
+            trough, fell = now, False
+            peak_time = timestamp[bar]
+            if now > peak:
+                peak = now
+                per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
+            bar += 1
     if fell and peak > 0.0:
         depth = 1.0 - trough / peak
         lasted = timestamp[equity.size - 1] - peak_time
@@ -103,18 +101,6 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
     if deepest > 0.0:  # a fall is a product with a reciprocal, a depth a quotient: they round differently
         ulcer = min(ulcer, deepest)
     return Drawdowns(deepest, depths / count, longest, total / max(count, 1), ulcer, peak, lowest)
-
-
-@compiled(fastmath={"reassoc", "nnan", "nsz"})
-def _falls(equity: Floats, per_peak: float) -> tuple[float, float]:
-    """Return the lowest value, and the sum of the squares of the falls from the peak."""
-    lowest, squares = equity[0], 0.0
-    for at in range(equity.size):
-        now = equity[at]
-        lowest = min(lowest, now)
-        fall = 1.0 - now * per_peak
-        squares += fall * fall
-    return lowest, squares
 
 
 def fill_in_excursions(

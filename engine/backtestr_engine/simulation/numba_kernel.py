@@ -53,33 +53,4 @@ def _prefetch(_typing_context: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), generate
 
 
-MARKED_TOGETHER = 32
-
-
-def _mark(_typing_context: Any, equity: Any, close: Any, first: Any, cash: Any, quantity: Any) -> Any:
-    """Set `equity` to cash + quantity · close on 32 bars from `first` on, which both arrays have."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(ir.DoubleType(), MARKED_TOGETHER)
-        pointers = []
-        for kind, array in zip(signature.args[:2], arguments[:2], strict=True):
-            own = context.make_array(kind)(context, builder, array)
-            pointer = cgutils.get_item_pointer(context, builder, kind, own, [arguments[2]], wraparound=False)
-            pointers.append(builder.bitcast(pointer, vector.as_pointer()))
-        cash_of_all, quantity_of_all = (_repeated(builder, value, vector) for value in arguments[3:])
-        price = builder.load(pointers[1], align=8)
-        builder.store(builder.fadd(cash_of_all, builder.fmul(quantity_of_all, price)), pointers[0], align=8)
-        return context.get_dummy_value()
-
-    return types.void(equity, close, types.intp, types.float64, types.float64), generate
-
-
-def _repeated(builder: Any, value: Any, vector: Any) -> Any:
-    """Return a vector with `value` in each place."""
-    empty = ir.Constant(vector, ir.Undefined)
-    places = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(builder.insert_element(empty, value, ir.IntType(32)(0)), empty, places)
-
-
-mark_together = cast("Callable[[Any, Any, int, float, float], None]", intrinsic(_mark))
 prefetch = cast("Callable[[Any, int], None]", intrinsic(_prefetch))

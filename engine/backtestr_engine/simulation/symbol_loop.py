@@ -18,11 +18,12 @@ import numpy as np
 from backtestr_engine.algorithms.signals import TIED, Signals
 from backtestr_engine.data.arrays import Bytes, Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
+from backtestr_engine.vectors import MARKED_TOGETHER, mark_together
 
 from .account import ACCOUNT, new_account
 from .bar_step import Prices, SignalColumns, at_close, at_open, within
 from .execution import EventBuffers
-from .numba_kernel import MARKED_TOGETHER, cached_kernel, inlined_kernel, kernel, mark_together, prefetch
+from .numba_kernel import cached_kernel, inlined_kernel, kernel, prefetch
 from .pending_orders import pending_levels
 from .protective_exits import set_levels
 from .records import MARKET, ORDER, POSITION, TRADE, WRITTEN_POSITION, WRITTEN_TRADE, Events

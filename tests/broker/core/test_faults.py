@@ -18,12 +18,8 @@ from backtestr_broker.core.scheduling.scheduler import Scheduler
 from backtestr_broker.core.shared_state import SharedState
 from backtestr_broker.core.worker_messages import WorkerMessages
 from support.broker.clients import Client
-from support.broker.link import Link, Worker, config
+from support.broker.link import Injected, Link, Worker, config
 from support.broker.steps import start, status
-
-
-class Injected(Exception):
-    pass
 
 
 def failing(*_arguments: object, **_named: object) -> NoReturn:

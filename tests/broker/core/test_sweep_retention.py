@@ -65,6 +65,19 @@ def test_one_that_is_paused_and_the_newest_stay(make_link: MakeLink) -> None:
     assert names(link) == ["paused", "newest"]
 
 
+def test_one_that_was_stopped_stays_until_its_last_task_has_ended(make_link: MakeLink) -> None:
+    link, ann, workers = with_rules(make_link, max_age_ms=1_000)
+    ann.ask("StartSweep", request("learnt", method="tpe", batchSize=100))
+    worker = link.worker("compute-1")
+    assert worker.assigned[-1].work == "ProposeBatch"
+    ann.ask("StopSweep", {"sweepId": "learnt"})
+    link.advance(SURVEY_INTERVAL + 1)
+    assert names(link) == ["learnt"]
+    workers.do(worker)
+    link.advance(SURVEY_INTERVAL + 1)
+    assert names(link) == []
+
+
 def test_many_are_deleted_in_parts(make_link: MakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_retention, "BATCH", 2)
     link, ann, workers = with_rules(make_link, max_count=1)

@@ -157,7 +157,7 @@ class Pretender:
         raise KeyboardInterrupt
 
 
-class Refusing(Signals):
+class Refusing(Signals, frozen=True):
     def __len__(self) -> int:
         raise GeneratorExit("no length")
 

@@ -95,7 +95,7 @@ def test_the_names_of_other_columns_are_taken_already(name: str) -> None:
 
 def test_every_column_of_bars_and_signals_is_taken() -> None:
     assert {*COLUMNS, "symbol", *SIGNAL_COLUMNS} == TAKEN_NAMES
-    fields = set(Signals.__slots__) - {"flags", "shown"}
+    fields = set(Signals.__struct_fields__) - {"flags", "shown"}
     assert {"entries", "exits", "short_entries", "short_exits"} | fields == set(SIGNAL_COLUMNS)
 
 

@@ -55,6 +55,17 @@ def test_signals_do_not_look_ahead(generator: np.random.Generator) -> None:
         assert np.array_equal(Signals.from_cross(fast[:cut], slow[:cut]).flags, whole[:cut])
 
 
+def test_signals_are_what_they_were_made_of_and_equal_to_none_but_themselves() -> None:
+    made = Signals.of(np.array([True, False]), show={"line": np.array([1.0, 2.0])})
+    same = Signals.of(np.array([True, False]), show={"line": np.array([1.0, 2.0])})
+
+    with pytest.raises(AttributeError):
+        made.flags = same.flags  # type: ignore[misc]  # that is what is refused
+    assert len({made, same, made}) == 2
+    assert made != same
+    assert Signals(made.flags).shown is not Signals(made.flags).shown
+
+
 @pytest.mark.parametrize(
     ("fractions", "message"),
     [

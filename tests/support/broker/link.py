@@ -50,6 +50,7 @@ from backtestr_broker.core.events import (
     WorkerExited,
     WorkerStarted,
 )
+from backtestr_broker.core.faults import fault_in
 from backtestr_broker.core.settings import CoreSettings, Start
 from backtestr_broker.recording.format import Record, header, write_record
 from backtestr_broker.recording.parts import records
@@ -98,6 +99,21 @@ def config(**changes: Any) -> Fields:
         "parameters": {},
         **changes,
     }
+
+
+class Injected(Exception):
+    """An exception that a test has the core raise."""
+
+
+def check_faults(effects: list[Effect]) -> None:
+    """Raise `AssertionError` for an exception of the core that no test has injected: it is a defect.
+
+    The core goes on after one, or starts again, and clients may not notice.
+    """
+    if (fault := fault_in(effects)) is not None:
+        assert Injected.__name__ in fault.facts["raised"], f"{fault.facts['during']}\n{fault.facts['traceback']}"
+    for effect in effects:
+        assert not isinstance(effect, StartAgain) or Injected.__name__ in effect.reason, effect.reason
 
 
 class Link:
@@ -185,6 +201,7 @@ class Link:
                 event = self._waiting.popleft()
                 self.events.append((event, self.now))
                 effects = self.core.handle(event, self.now)
+                check_faults(effects)
                 self.effects.append(effects)
                 for effect in effects:
                     self._execute(effect)

@@ -194,7 +194,10 @@ class SweepScheduling:
                 status=sweep.status,
             )
         if self.is_busy(sweep):
-            raise Busy(f"the last blocks of sweep {sweep.sweep_id!r} are just ending", retryAfterMs=RETRY_AFTER_MS)
+            raise Busy(
+                f"a worker is just ending its last task of sweep {sweep.sweep_id!r}, or it is being deleted already",
+                retryAfterMs=RETRY_AFTER_MS,
+            )
 
         def removed(frames: list[bytes]) -> None:
             answer = decode(_deleted_decoder, frames[0])
@@ -205,8 +208,8 @@ class SweepScheduling:
         self._remove(sweep, request_key, self._interactive.answering("DeleteSweep", request_key, removed))
 
     def is_busy(self, sweep: Sweep) -> bool:
-        """Return true while blocks of a sweep are being computed, or it is being deleted."""
-        return bool(sweep.blocks.in_flight) or sweep.sweep_id in self._deleting
+        """Return true while a worker has a task of a sweep, or it is being deleted: then nobody may forget it."""
+        return sweep.is_at_work or sweep.sweep_id in self._deleting
 
     def retire(self, sweep: Sweep, retired: Callable[[BacktestrError | ErrorData | None], None]) -> None:
         """Remove an ended sweep that no request is about; `retired` gets the error, if any. Raises `Busy`."""
@@ -409,6 +412,7 @@ class SweepScheduling:
         self.sweeps.check_invariants()
         assert not [sweep_id for sweep_id in self._starting if sweep_id in self.sweeps], "accepted twice"
         for worker_id, sweep_id in self._at.items():
+            assert sweep_id in self.sweeps, f"{worker_id} is at a task of {sweep_id}, which was deleted"
             task_id = self._workers.get(worker_id).task_id
             assert task_id is not None
             assert task_id.startswith(f"sweep:{sweep_id}:")

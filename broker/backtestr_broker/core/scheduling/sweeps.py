@@ -118,6 +118,11 @@ class Sweep:
         """True once every unit is on disk."""
         return self.is_surveyed and self.blocks.units_left == 0
 
+    @property
+    def is_at_work(self) -> bool:
+        """True while a worker has a task of it: a block, a survey or a proposal, also of one that has ended."""
+        return bool(self.blocks.in_flight) or self.surveyor is not None or self.proposer is not None
+
     def has_work(self) -> bool:
         """Return true if a worker could take a task of it now."""
         if self.status not in ("queued", "running"):

@@ -326,6 +326,27 @@ def test_a_sweep_is_deleted_once_it_has_ended(link: Link, ann: Client, sweeping:
     assert link.client("bob").ask("ListSweeps", {})["count"] == 0
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize("work", ["RunBlock", "ProposeBatch", "SurveySweep"])
+def test_a_sweep_is_not_deleted_before_its_last_task_has_ended(
+    link: Link, ann: Client, sweeping: SweepWorkers, work: str, is_lost: bool
+) -> None:
+    started(ann, **({} if work == "RunBlock" else LEARNT))
+    if work == "SurveySweep":
+        link.restart_broker()
+        ann = link.client("ann")
+    worker = link.worker("compute-1")
+    assert worker.assigned[-1].work == work
+    ann.ask("StopSweep", S1)
+    assert ann.refused("DeleteSweep", S1)["code"] == "BUSY"
+    if is_lost:
+        link.lose_worker(worker)
+    else:
+        sweeping.do(worker)
+    assert ann.ask("DeleteSweep", S1)["sweepId"] == "s1"
+    assert ann.ask("ListSweeps", {})["count"] == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "path"),
     [

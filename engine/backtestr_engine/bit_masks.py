@@ -25,7 +25,7 @@ _ALL = ~np.uint64(0)
 
 
 def _inlined(function: _Function) -> _Function:
-    part: _Function = njit(nogil=True, forceinline=True, _nrt=False)(function)
+    part: _Function = njit(nogil=True, forceinline=True)(function)
     return part
 
 

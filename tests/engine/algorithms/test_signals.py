@@ -6,8 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from backtestr_engine.algorithms.signals import CROSSES_TOGETHER, REPEATED_ENTRY, REPEATED_SHORT_ENTRY, Signals
+from backtestr_engine.algorithms.signals import (
+    ENTRY,
+    EXIT,
+    REPEATED_ENTRY,
+    REPEATED_SHORT_ENTRY,
+    SHORT_ENTRY,
+    SHORT_EXIT,
+    TIED,
+    Signals,
+)
+from backtestr_engine.data.arrays import AnyArray, Floats
+from backtestr_engine.vectors import BARS_PER_MASK
 from backtestr_protocol.errors import AlgorithmError
 
 NAN = np.nan
@@ -112,13 +126,48 @@ def test_signals_from_a_bar_on_are_those_of_the_later_bars() -> None:
     assert signals.from_bar(0) is signals
 
 
-def test_crosses_do_not_depend_on_how_many_bars_are_looked_at_together(generator: np.random.Generator) -> None:
-    bars = 3 * CROSSES_TOGETHER + 5
-    fast, slow = generator.normal(size=(2, bars)).round(1)
-    fast[[7, CROSSES_TOGETHER - 1, 2 * CROSSES_TOGETHER]] = NAN
-    whole = Signals.from_cross(fast, slow).flags
+def crosses_bar_by_bar(fast: list[float], slow: list[float]) -> list[int]:
+    flags = []
+    side, tied, seen = 0, False, set[int]()
+    for over, under in zip(fast, slow, strict=True):
+        flag = 0
+        if over == under:
+            tied = True
+        elif over > under or over < under:
+            now = 1 if over > under else -1
+            entry, opposite, repeated = (
+                (ENTRY, SHORT_EXIT, REPEATED_ENTRY) if now > 0 else (SHORT_ENTRY, EXIT, REPEATED_SHORT_ENTRY)
+            )
+            if side == -now:
+                flag = entry | opposite | (TIED if tied else 0)
+            elif tied and -now in seen:
+                flag = repeated
+            side, tied = now, False
+            seen.add(now)
+        else:
+            side, tied, seen = 0, False, set()
+        flags.append(flag)
+    return flags
 
-    for cut in (CROSSES_TOGETHER - 40, CROSSES_TOGETHER, 2 * CROSSES_TOGETHER - 1):
-        # From the first NaN behind a cut on, both know as much of what was before: nothing.
-        begin = cut + int(np.flatnonzero(np.isnan(fast[cut:]))[0])
-        assert np.array_equal(Signals.from_cross(fast[cut:], slow[cut:]).flags[begin - cut :], whole[begin:])
+
+@given(
+    arrays(np.float64, st.integers(0, 3 * BARS_PER_MASK), elements=st.sampled_from([-1.0, 0.0, 1.0, NAN])),
+    st.sampled_from(["f8", "f4", "strided", "i8"]),
+)
+def test_crosses_are_those_of_a_walk_bar_by_bar(line: Floats, kind: str) -> None:
+    zero = np.zeros(len(line))
+    match kind:
+        case "strided":
+            given_line = np.repeat(line, 2)[::2]
+        case "i8":
+            given_line = line = np.nan_to_num(line).astype(np.int64)
+        case _:
+            given_line = line.astype(kind)
+
+    assert Signals.from_cross(given_line, zero).flags.tolist() == crosses_bar_by_bar(line.tolist(), zero.tolist())
+
+
+@pytest.mark.parametrize("line", [np.ones(3, dtype=complex), np.array(["1", "2", "3"]), np.array([1.0, None, 2.0])])
+def test_lines_that_are_no_numbers_are_refused(line: AnyArray) -> None:
+    with pytest.raises(AlgorithmError, match=f"crossing lines are arrays of numbers, not of {line.dtype}"):
+        Signals.from_cross(np.zeros(3), line)

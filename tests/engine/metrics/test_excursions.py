@@ -34,6 +34,40 @@ def test_the_deepest_drawdown_bounds_the_others(first: int, levels: list[int]) -
         assert 0 < found.mean_depth <= found.deepest + 1e-12
 
 
+def drawdowns_bar_by_bar(equity: list[float], first: float) -> list[tuple[float, int]]:
+    """Return the depth of each drawdown and the bars that it lasted, the bar before the first being -1."""
+    found = []
+    peak, since, lowest = first, -1, first
+    for bar, now in enumerate(equity):
+        if now >= peak:
+            if lowest < peak:
+                found.append((1 - lowest / peak, bar - since))
+            peak, since, lowest = now, bar, now
+        lowest = min(lowest, now)
+    if lowest < peak:
+        found.append((1 - lowest / peak, len(equity) - 1 - since))
+    return found
+
+
+@COMPILING
+@given(st.integers(1, 6), st.lists(st.tuples(st.integers(1, 6), st.integers(1, 150)), min_size=1, max_size=8))
+def test_drawdowns_are_those_of_a_walk_bar_by_bar(first: int, levels: list[tuple[int, int]]) -> None:
+    """Levels that last make falls of more bars than are looked at together."""
+    equity = np.repeat(*(np.array(values) for values in zip(*levels, strict=True))).astype(np.float64)
+    falls = 1 - equity / np.maximum(np.maximum.accumulate(equity), first)
+    alone = drawdowns_bar_by_bar(equity.tolist(), float(first))
+    depths, lasted = zip(*alone, strict=True) if alone else ((0.0,), (0,))
+
+    found = drawdowns(equity, np.arange(len(equity), dtype=np.int64), float(first), -1)
+
+    assert (found.deepest, found.longest_us) == (max(depths), max(lasted))
+    assert (found.peak, found.lowest) == (max(equity.max(), first), min(equity.min(), first))
+    assert found.mean_us == pytest.approx(np.mean(lasted), rel=1e-12)
+    assert found.ulcer == pytest.approx(math.sqrt(np.mean(falls**2)), rel=1e-12)
+    if alone:
+        assert found.mean_depth == pytest.approx(np.mean(depths), rel=1e-12)
+
+
 @COMPILING
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=30).flatmap(

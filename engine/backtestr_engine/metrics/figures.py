@@ -221,12 +221,10 @@ def _compute_trade_figures(values: Floats, codes: Bytes, trades: Any, with_excur
         pnl, own = trade.pnl, trade["return"]
         total += pnl
         returned += own
-        if pnl > 0.0:
-            winners += 1
-            won += pnl
-        elif pnl < 0.0:
-            losers += 1
-            lost += pnl
+        winners += pnl > 0.0
+        losers += pnl < 0.0
+        won += max(pnl, 0.0)  # without a branch, which could not be foreseen
+        lost += min(pnl, 0.0)
         largest, best, worst = max(largest, abs(pnl)), max(best, own), min(worst, own)
         lasted = trade.exit_time - trade.entry_time
         lasted_in_all += lasted

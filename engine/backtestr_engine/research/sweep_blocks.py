@@ -133,14 +133,17 @@ class SweepWork:
         is_slow = self._with_tails or self._with_excursions
         self._together = 1 if is_slow else max(1, min(_TOGETHER, _TOGETHER_BYTES // len(bars)))
         self._flags: Bytes = np.empty((self._together, len(bars)), dtype=np.uint8)
-        self.forget()
+        self._remembered = RememberedIndicators(REMEMBERED_BYTES)
+        if plan.path.name == "fused":
+            longest = self._earlier + len(bars)
+            self._lines = SharedLines(self._algorithm.name, longest, lambda warm_up: self._seen_with(warm_up).series[0])
+
 
     def forget(self) -> None:
         """Forget the lines and indicators of earlier blocks: the next block computes its own."""
         self._remembered = RememberedIndicators(REMEMBERED_BYTES)
         if self.plan.path.name == "fused":
-            longest = self._earlier + len(self._panel)
-            self._lines = SharedLines(self._algorithm.name, longest, lambda warm_up: self._seen_with(warm_up).series[0])
+            self._lines.forget()
 
     def evaluate(self, found: Combinations, rows: FigureRows) -> dict[int, str]:
         """Set the rows of combinations, and return the reason, by row, for each that fails."""

@@ -50,6 +50,10 @@ class SharedLines:
         self.buffer: Floats = np.empty((self._most, *self._shape))
         self._places: dict[int, int] = {}
 
+    def forget(self) -> None:
+        """Forget all lines: they are computed anew where they are needed."""
+        self._places.clear()
+
     def parts(self, periods: Integers, warm_up: Integers) -> Iterator[tuple[int, Integers]]:
         """Iterate over combinations in parts: the first of a part, and the places in `buffer` of its lines.
 

@@ -61,15 +61,6 @@ def _repeated(builder: Any, value: Any, bars: int) -> Any:
     return builder.shuffle_vector(builder.insert_element(empty, value, _PLACE(0)), empty, places)
 
 
-def _mask(builder: Any, compare: Callable[[Any], Any], first: Any) -> Any:
-    """Return a mask of 64 bars from `first` on; `compare` compares eight of them."""
-    mask = _MASK(0)
-    for lane in range(0, BARS_PER_MASK, _LANES):
-        found = builder.bitcast(compare(builder.add(first, first.type(lane))), ir.IntType(_LANES))
-        mask = builder.or_(mask, builder.shl(builder.zext(found, _MASK), _MASK(lane)))
-    return mask
-
-
 def _less(builder: Any, one: Any, other: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<", one, other), one, other)
 
@@ -94,18 +85,11 @@ def _sides(_typing_context: Any, over: Any, under: Any, first: Any) -> Any:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        columns = [
-            _Column(context, builder, kind, one) for kind, one in zip(signature.args[:2], arguments, strict=False)
-        ]
+        columns = [_Column(context, builder, signature.args[at], arguments[at]) for at in range(2)]
 
-        def mask(operator: str) -> Any:
-            return _mask(
-                builder,
-                lambda at: builder.fcmp_ordered(operator, *(column.read(at, _LANES) for column in columns)),
-                arguments[2],
-            )
-
-        return context.make_tuple(builder, signature.return_type, [mask(operator) for operator in (">", "<", "==")])
+        values = [column.read(arguments[2], BARS_PER_MASK) for column in columns]
+        masks = [builder.bitcast(builder.fcmp_ordered(operator, *values), _MASK) for operator in (">", "<", "==")]
+        return context.make_tuple(builder, signature.return_type, masks)
 
     return types.UniTuple(types.uint64, 3)(over, under, types.intp), generate
 
@@ -116,9 +100,9 @@ def _reaching(_typing_context: Any, values: Any, level: Any, first: Any) -> Any:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        column = _Column(context, builder, signature.args[0], arguments[0])
-        levels = _repeated(builder, arguments[1], _LANES)
-        return _mask(builder, lambda at: builder.fcmp_ordered(">=", column.read(at, _LANES), levels), arguments[2])
+        value = _Column(context, builder, signature.args[0], arguments[0]).read(arguments[2], BARS_PER_MASK)
+        level = _repeated(builder, arguments[1], BARS_PER_MASK)
+        return builder.bitcast(builder.fcmp_ordered(">=", value, level), _MASK)
 
     return types.uint64(values, types.float64, types.intp), generate
 

@@ -138,7 +138,6 @@ class SweepWork:
             longest = self._earlier + len(bars)
             self._lines = SharedLines(self._algorithm.name, longest, lambda warm_up: self._seen_with(warm_up).series[0])
 
-
     def forget(self) -> None:
         """Forget the lines and indicators of earlier blocks: the next block computes its own."""
         self._remembered = RememberedIndicators(REMEMBERED_BYTES)

@@ -25,8 +25,7 @@ _ALL = ~np.uint64(0)
 
 
 def _inlined(function: _Function) -> _Function:
-    part: _Function = njit(nogil=True, forceinline=True)(function)
-    return part
+    return cast("_Function", njit(nogil=True, forceinline=True)(function))
 
 
 @_inlined

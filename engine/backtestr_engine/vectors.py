@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.arrays import Bytes, Floats
 
 BARS_PER_MASK = 64
 """The bars of a mask, which has a bit for each."""
@@ -40,14 +40,15 @@ class _Column:
         self._array = context.make_array(kind)(context, builder, array)
 
     def _pointer(self, first: Any, bars: int) -> Any:
+        values = ir.VectorType(self._context.get_data_type(self._kind.dtype), bars)
         one = cgutils.get_item_pointer(self._context, self._builder, self._kind, self._array, [first], wraparound=False)
-        return self._builder.bitcast(one, _vector(bars).as_pointer())
+        return self._builder.bitcast(one, values.as_pointer())
 
     def read(self, first: Any, bars: int) -> Any:
-        return self._builder.load(self._pointer(first, bars), align=8)
+        return self._builder.load(self._pointer(first, bars), align=self._kind.dtype.bitwidth // 8)
 
     def write(self, values: Any, first: Any) -> None:
-        self._builder.store(values, self._pointer(first, values.type.count), align=8)
+        self._builder.store(values, self._pointer(first, values.type.count), align=self._kind.dtype.bitwidth // 8)
 
 
 def _is_column(kind: Any) -> bool:
@@ -107,6 +108,18 @@ def _reaching(_typing_context: Any, values: Any, level: Any, first: Any) -> Any:
     return types.uint64(values, types.float64, types.intp), generate
 
 
+def _flagged(_typing_context: Any, flags: Any, first: Any) -> Any:
+    """Return a mask of the 64 bars from `first` on: where the flags, a contiguous uint8 column, are not 0."""
+    if not (isinstance(flags, types.Array) and flags.dtype == types.uint8 and flags.layout == "C"):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        some = _Column(context, builder, signature.args[0], arguments[0]).read(arguments[1], BARS_PER_MASK)
+        return builder.bitcast(builder.icmp_unsigned("!=", some, ir.Constant(some.type, [0] * BARS_PER_MASK)), _MASK)
+
+    return types.uint64(flags, types.intp), generate
+
+
 def _falls(bars: int) -> Any:
     """Return a step that takes equity, a first bar and 1 / peak, for this number of bars.
 
@@ -156,6 +169,7 @@ def _mark(_typing_context: Any, equity: Any, close: Any, first: Any, cash: Any, 
 
 sides_of_64 = cast("Callable[[Floats, Floats, int], tuple[Any, Any, Any]]", intrinsic(_sides))
 reaching = cast("Callable[[Floats, float, int], Any]", intrinsic(_reaching))
+flagged = cast("Callable[[Bytes, int], Any]", intrinsic(_flagged))
 falls_of_64 = cast("Callable[[Floats, int, float], tuple[float, float]]", _falls(BARS_PER_MASK))
 falls_of_few = cast("Callable[[Floats, int, float], tuple[float, float]]", _falls(FALLS_TOGETHER))
 mark_together = cast("Callable[[Floats, Floats, int, float, float], None]", intrinsic(_mark))

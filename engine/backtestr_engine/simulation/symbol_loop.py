@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from backtestr_engine.algorithms.signals import TIED, Signals
+from backtestr_engine.bit_masks import lowest_bit, without_lowest_bit
 from backtestr_engine.data.arrays import Bytes, Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
-from backtestr_engine.vectors import MARKED_TOGETHER, mark_together
+from backtestr_engine.vectors import BARS_PER_MASK, MARKED_TOGETHER, flagged, mark_together
 
 from .account import ACCOUNT, new_account
 from .bar_step import Prices, SignalColumns, at_close, at_open, within
@@ -169,23 +170,20 @@ def targets(signals: Signals) -> Floats:
 _TOGETHER = 32
 """Bars that are looked at without a branch."""
 
-_FLAGS_TOGETHER = 8
-"""Flags that are looked at in one go: one word."""
-
 
 @cached_kernel
 def busy_bars(flags: Bytes, busy: Integers) -> int:
     """Write the bars with signals to the begin of `busy`, which has room for all bars; return their number."""
     count = 0
-    words = flags.size // _FLAGS_TOGETHER * _FLAGS_TOGETHER
-    for first in range(0, words, _FLAGS_TOGETHER):
-        some = flags[first : first + _FLAGS_TOGETHER]
-        if some[0] | some[1] | some[2] | some[3] | some[4] | some[5] | some[6] | some[7]:
-            for at in range(_FLAGS_TOGETHER):
-                busy[count] = first + at  # it is overwritten unless the count grows
-                count += some[at] != 0
-    for bar in range(words, flags.size):
-        busy[count] = bar
+    whole = flags.size // BARS_PER_MASK * BARS_PER_MASK
+    for first in range(0, whole, BARS_PER_MASK):
+        mask = flagged(flags, first)
+        while mask != 0:
+            busy[count] = first + lowest_bit(mask)
+            count += 1
+            mask = without_lowest_bit(mask)
+    for bar in range(whole, flags.size):
+        busy[count] = bar  # it is overwritten unless the count grows
         count += flags[bar] != 0
     return count
 

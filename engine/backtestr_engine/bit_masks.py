@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.arrays import Floats, Integers
 
 from .vectors import BARS_PER_MASK, sides_of_64
 
@@ -84,3 +84,13 @@ def _lowest_bit(_typing_context: Any, _mask: Any) -> Any:
 
 
 lowest_bit = cast("Callable[[Any], int]", intrinsic(_lowest_bit))
+
+
+@_inlined
+def put_bars(mask: Any, first: int, bars: Integers, count: int) -> int:
+    """Write the bars of a mask, whose lowest bit is the bar `first`, to `bars` from `count` on; return the count."""
+    while mask != 0:
+        bars[count] = first + lowest_bit(mask)
+        count += 1
+        mask = without_lowest_bit(mask)
+    return count

@@ -108,6 +108,28 @@ def _reaching(_typing_context: Any, values: Any, level: Any, first: Any) -> Any:
     return types.uint64(values, types.float64, types.intp), generate
 
 
+def _against_before(operator: str) -> Any:
+    """Return a step that takes a column, a first bar and a factor: it returns a mask of the 64 bars from there on.
+
+    A bar has a bit where its value is, by the operator, beyond the value of the bar before times the factor.
+    """
+
+    def against_before(_typing_context: Any, values: Any, first: Any, factor: Any) -> Any:
+        if not _is_column(values):
+            return None
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            column, first = _Column(context, builder, signature.args[0], arguments[0]), arguments[1]
+            now = column.read(first, BARS_PER_MASK)
+            before = column.read(builder.sub(first, first.type(1)), BARS_PER_MASK)
+            level = builder.fmul(before, _repeated(builder, arguments[2], BARS_PER_MASK))
+            return builder.bitcast(builder.fcmp_ordered(operator, now, level), _MASK)
+
+        return types.uint64(values, types.intp, types.float64), generate
+
+    return intrinsic(against_before)
+
+
 def _flagged(_typing_context: Any, flags: Any, first: Any) -> Any:
     """Return a mask of the 64 bars from `first` on: where the flags, a contiguous uint8 column, are not 0."""
     if not (isinstance(flags, types.Array) and flags.dtype == types.uint8 and flags.layout == "C"):
@@ -169,6 +191,8 @@ def _mark(_typing_context: Any, equity: Any, close: Any, first: Any, cash: Any, 
 
 sides_of_64 = cast("Callable[[Floats, Floats, int], tuple[Any, Any, Any]]", intrinsic(_sides))
 reaching = cast("Callable[[Floats, float, int], Any]", intrinsic(_reaching))
+fallen = cast("Callable[[Floats, int, float], Any]", _against_before("<"))
+risen = cast("Callable[[Floats, int, float], Any]", _against_before(">"))
 flagged = cast("Callable[[Bytes, int], Any]", intrinsic(_flagged))
 falls_of_64 = cast("Callable[[Floats, int, float], tuple[float, float]]", _falls(BARS_PER_MASK))
 falls_of_few = cast("Callable[[Floats, int, float], tuple[float, float]]", _falls(FALLS_TOGETHER))

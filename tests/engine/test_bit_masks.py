@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from backtestr_engine import bit_masks
-from backtestr_engine.data.arrays import Floats
+from backtestr_engine.data.arrays import Floats, Integers
 from backtestr_engine.simulation.numba_kernel import kernel
 from backtestr_engine.vectors import BARS_PER_MASK
 
@@ -31,6 +31,11 @@ def parts_of(mask: Any, before: Any, at: int, count: int) -> tuple[Any, bool, An
         bit_masks.without_lowest_bit(mask),
         bit_masks.lowest_bit(mask) if mask != 0 else -1,
     )
+
+
+@kernel
+def put_bars(mask: Any, first: int, bars: Integers, count: int) -> int:
+    return bit_masks.put_bars(mask, first, bars, count)
 
 
 def bits(mask: Any) -> list[bool]:
@@ -62,3 +67,12 @@ def test_sides_end_with_the_lines(over: Floats, data: st.DataObject) -> None:
 
     for mask, there in zip(sides_of(over, under, first), (some > 0, some < 0, some == 0), strict=True):
         assert bits(mask) == there.tolist() + [False] * (BARS_PER_MASK - len(some))
+
+
+@given(masks, st.integers(0, 1000), st.integers(0, 5))
+def test_bars_of_a_mask_are_put_behind_those_before(mask: int, first: int, count: int) -> None:
+    bars = np.full(count + BARS_PER_MASK, -1, dtype=np.int64)
+    own = [first + at for at, there in enumerate(bits(mask)) if there]
+
+    assert put_bars(np.uint64(mask), first, bars, count) == count + len(own)
+    assert bars.tolist() == [-1] * count + own + [-1] * (BARS_PER_MASK - len(own))

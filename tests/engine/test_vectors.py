@@ -15,11 +15,13 @@ from backtestr_engine.vectors import (
     BARS_PER_MASK,
     FALLS_TOGETHER,
     MARKED_TOGETHER,
+    fallen,
     falls_of_64,
     falls_of_few,
     flagged,
     mark_together,
     reaching,
+    risen,
     sides_of_64,
 )
 
@@ -45,6 +47,11 @@ def reached(column: Floats, level: float, first: int) -> int:
 def has_flags(flags: Bytes, first: int) -> int:
     mask: int = flagged(flags, first)
     return mask
+
+
+@kernel
+def moves(equity: Floats, first: int, factor: float) -> tuple[int, int]:
+    return fallen(equity, first, factor), risen(equity, first, factor)
 
 
 @kernel
@@ -75,6 +82,13 @@ def test_sides_are_comparisons(over: Floats, under: Floats) -> None:
 @given(column(values, BARS_PER_MASK), values)
 def test_a_level_is_reached_at_and_above_it(given_values: Floats, level: float) -> None:
     assert reached(given_values, level, BEFORE) == mask_of(given_values[BEFORE:] >= level)
+
+
+@given(column(finite, BARS_PER_MASK), st.floats(0.5, 1.5))
+def test_falls_and_rises_are_told_from_the_bar_before(equity: Floats, factor: float) -> None:
+    now, level = equity[BEFORE:], equity[BEFORE - 1 : -1] * factor
+
+    assert moves(equity, BEFORE, factor) == (mask_of(now < level), mask_of(now > level))
 
 
 @given(arrays(np.uint8, BEFORE + BARS_PER_MASK))

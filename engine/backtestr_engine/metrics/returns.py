@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from backtestr_engine.bit_masks import put_bars
 from backtestr_engine.compiled import compiled
 from backtestr_engine.data.arrays import Floats, Integers
+from backtestr_engine.vectors import BARS_PER_MASK, fallen, risen
 
 BLOCKS = 16
 """The blocks of time that returns are summed up in: block b has the bars from b · n // 16 up to (b + 1) · n // 16."""
@@ -203,14 +205,19 @@ def _beyond(equity: Floats, initial_capital: float, below: float, above: float) 
     rounding = 1e-14
     below_factor = 1.0 + below + rounding if below != 0.0 else 1.0
     above_factor = 1.0 + above - rounding if above != 0.0 else 1.0
-    before = initial_capital
-    for bar in range(equity.size):
-        now = equity[bar]
-        low[lows] = bar  # without a branch: it is overwritten unless the count grows
-        lows += now < before * below_factor
-        high[highs] = bar
-        highs += now > before * above_factor
-        before = now
+    bar = 0
+    while bar < equity.size:
+        if 0 < bar <= equity.size - BARS_PER_MASK:
+            lows = put_bars(fallen(equity, bar, below_factor), bar, low, lows)
+            highs = put_bars(risen(equity, bar, above_factor), bar, high, highs)
+            bar += BARS_PER_MASK
+        else:
+            now, before = equity[bar], equity[bar - 1] if bar > 0 else initial_capital
+            low[lows] = bar  # without a branch: it is overwritten unless the count grows
+            lows += now < before * below_factor
+            high[highs] = bar
+            highs += now > before * above_factor
+            bar += 1
     return low[:lows].copy(), high[:highs].copy()
 
 

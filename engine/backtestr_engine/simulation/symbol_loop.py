@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from backtestr_engine.algorithms.signals import TIED, Signals
-from backtestr_engine.bit_masks import lowest_bit, without_lowest_bit
+from backtestr_engine.bit_masks import put_bars
 from backtestr_engine.data.arrays import Bytes, Floats, Integers, Records
 from backtestr_engine.data.bars import Bars
 from backtestr_engine.vectors import BARS_PER_MASK, MARKED_TOGETHER, flagged, mark_together
@@ -177,11 +177,7 @@ def busy_bars(flags: Bytes, busy: Integers) -> int:
     count = 0
     whole = flags.size // BARS_PER_MASK * BARS_PER_MASK
     for first in range(0, whole, BARS_PER_MASK):
-        mask = flagged(flags, first)
-        while mask != 0:
-            busy[count] = first + lowest_bit(mask)
-            count += 1
-            mask = without_lowest_bit(mask)
+        count = put_bars(flagged(flags, first), first, busy, count)
     for bar in range(whole, flags.size):
         busy[count] = bar  # it is overwritten unless the count grows
         count += flags[bar] != 0

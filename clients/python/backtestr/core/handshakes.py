@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from backtestr_protocol.errors import AuthenticationError
+from backtestr_protocol.errors import AuthenticationError, BacktestrError
 
 # A handshake may fail because the broker ended during it, or was too busy to decide; so many in a row do not.
 MAX_FAILURES = 3
@@ -49,4 +49,16 @@ def locked_out(public_key: str | None) -> AuthenticationError:
         f"`backtestr keys list` says whose keys may connect; this client's is {public_key or 'missing'}. "
         "`backtestr keys new NAME` makes one; the key in a connection file is accepted on the broker's machine alone. "
         "Or the connection file is of another broker"
+    )
+
+
+def replaced(error: BacktestrError) -> AuthenticationError:
+    """Return the error of a client without a connection file, at whose address another broker is now.
+
+    `error` says what is wrong with the signature of that broker's answer to Hello.
+    """
+    return AuthenticationError(
+        f"another broker, with another key, is at the address of this client's connection ({error}), and this client "
+        "has no connection file that could tell it that key; requests that were sent before may have been executed. "
+        "Make a new client with that broker's connection, such as by backtestr.connect(), which reads a connection file"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from backtestr_protocol.errors import AuthenticationError, BacktestrError
+from backtestr_protocol.errors import AuthenticationError
 
 # A handshake may fail because the broker ended during it, or was too busy to decide; so many in a row do not.
 MAX_FAILURES = 3
@@ -52,13 +52,10 @@ def locked_out(public_key: str | None) -> AuthenticationError:
     )
 
 
-def replaced(error: BacktestrError) -> AuthenticationError:
-    """Return the error of a client without a connection file, at whose address another broker is now.
-
-    `error` says what is wrong with the signature of that broker's answer to Hello.
-    """
+def replaced() -> AuthenticationError:
+    """Return the error of a client without a connection file, at whose address another broker is now."""
     return AuthenticationError(
-        f"another broker, with another key, is at the address of this client's connection ({error}), and this client "
-        "has no connection file that could tell it that key; requests that were sent before may have been executed. "
-        "Make a new client with that broker's connection, such as by backtestr.connect(), which reads a connection file"
+        "another broker is at the address of this client's connection: its answer is signed with another key, and this "
+        "client has no connection file that could tell it that key. Requests that were sent before may have been "
+        "executed. Make a new client with that broker's connection, such as by backtestr.connect(), which reads its file"
     )

@@ -560,7 +560,7 @@ class IoThread:
                         self._is_welcomed = True
                         self.welcomed.fail(effect.error)
                 case KeyRefused() if self._file is None and self._is_welcomed:
-                    self._lock_out(replaced(effect.error))
+                    self._lock_out(replaced())
                 case KeyRefused():
                     self._key_refused(effect.error)
                 case Reconnect():

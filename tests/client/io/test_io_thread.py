@@ -181,7 +181,7 @@ def test_a_client_without_a_file_fails_what_waits_once_another_broker_is_at_its_
                     waiting.result(timeout=10)
             with pytest.raises(AuthenticationError, match="another broker"):
                 prices.next(timeout=10)
-            assert states.seen == ["reconnecting", "auth_failed"]
+            states.wait_for("reconnecting", "auth_failed")
             with pytest.raises(AuthenticationError, match="another broker"):
                 client.ping()
 
@@ -196,7 +196,7 @@ def test_a_client_without_a_file_waits_for_its_own_broker(home: Path) -> None:
         wait_until(lambda: client.statistics.queued == 1, 10)
         with Peer(home, write_file=False, at=first, key=first.connection.signing.key):
             assert waiting.result(timeout=10) == WALL_MS
-            assert states.seen == ["reconnecting", "ready"]
+            states.wait_for("reconnecting", "ready")
 
 
 def test_a_client_without_a_file_is_served_again_when_its_own_broker_is_back(

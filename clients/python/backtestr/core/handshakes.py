@@ -57,5 +57,5 @@ def replaced() -> AuthenticationError:
     return AuthenticationError(
         "another broker is at the address of this client's connection: its answer is signed with another key, and this "
         "client has no connection file that could tell it that key. Requests that were sent before may have been "
-        "executed. Make a new client with that broker's connection, such as by backtestr.connect(), which reads its file"
+        "executed. Make a new client with that broker's connection, such as by backtestr.connect(), which reads a file"
     )

@@ -114,7 +114,14 @@ def _remembers(function: _Function) -> _Function:
         key: Hashable = (function, id(values), parameters)
         if named:
             key = (key, *named.items())
-        outputs = known.get(key)
+        for one in (*parameters, *named.values()) if named else parameters:
+            if type(one) is not int:  # 5.0 and True are equal to whole numbers, for which TA-Lib may not take them
+                key = (key, *map(type, parameters), *map(type, named.values()))
+                break
+        try:
+            outputs = known.get(key)
+        except TypeError:  # a parameter that is no key, such as an array of one number
+            return function(values, *parameters, **named)
         if outputs is None:
             outputs = function(values, *parameters, **named)
             known.put(key, values, outputs)
@@ -293,8 +300,11 @@ def indicator(bars: Bars, name: str, /, **parameters: int | float) -> dict[str, 
     config, known = IndicatorConfig(name=name, parameters=parameters), _remembered.get()
     if known is None:
         return compute(bars, config, path="indicator")
-    key = (name, id(bars), tuple(parameters.items()))
-    outputs = known.get(key)
+    key = (name, id(bars), *parameters.items(), *map(type, parameters.values()))
+    try:
+        outputs = known.get(key)
+    except TypeError:  # a parameter that is no key, which is refused
+        return compute(bars, config, path="indicator")
     if outputs is not None:
         return dict(zip(_find(name).outputs, outputs, strict=True))
     computed = compute(bars, config, path="indicator")

@@ -307,7 +307,7 @@ class DiskUnwritable(SystemFault):
 
 
 class WorkersLost(SystemFault):
-    """A task has ended two workers or more, one after the other, and is not given to another."""
+    """A task has ended two workers or more, one after the other, or no worker that could do it starts."""
 
     advice: ClassVar[tuple[RecoveryAction, ...] | None] = (
         _by_user("read_log", "Look in the broker's log for what ended the workers"),

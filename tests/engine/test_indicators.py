@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -86,6 +88,49 @@ def test_other_bars_other_parameters_and_other_indicators_are_kept_apart(bars: B
     assert len(set(outputs[0])) == 5
     assert outputs[2] == outputs[1] == outputs[0]
     assert len(known._outputs) == 5
+
+
+# Equal to five, or nearly a number: TA-Lib's wrapper and `indicator` take some of them, and each says so itself.
+ODD = (5.0, 1, True, np.int64(5), np.float64(5.0), np.array(5), Fraction(5), [5], "5", None)
+ODD_CALLS: dict[str, Callable[[Bars, Any], Any]] = {
+    "sma": lambda bars, period: sma(bars.close, period),
+    "by name": lambda bars, period: ema(bars.close, timeperiod=period),
+    "a deviation": lambda bars, deviations: bbands(bars.close, 5, deviations),
+    "indicator": lambda bars, period: tuple(indicator(bars, "SMA", timeperiod=period).values()),
+}
+
+
+def outcome(call: Callable[[Bars, Any], Any], bars: Bars, parameter: Any) -> Any:
+    try:
+        return [one.tobytes() for one in as_list(call(bars, parameter))]
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("name", ODD_CALLS)
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_a_parameter_equal_to_a_remembered_one_is_taken_or_refused_as_without(name: str, odd: Any, bars: Bars) -> None:
+    call = ODD_CALLS[name]
+    alone = outcome(call, bars, odd)
+    with remembering(RememberedIndicators(1 << 20)):
+        for known in (5, 1, 5, 1):
+            outcome(call, bars, known)
+        assert [outcome(call, bars, odd) for _ in range(3)] == [alone] * 3
+
+
+def test_a_talib_that_takes_no_fractions_for_a_period_refuses_them_in_a_sweep_too(
+    bars: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other versions of its wrapper do."""
+    monkeypatch.setattr(indicators, "_SMA", lambda values, period: talib.SMA(values, operator.index(period)))
+    with remembering(RememberedIndicators(1 << 20)):
+        for _ in range(2):
+            sma(bars.close, 5)
+            sma(bars.close, timeperiod=5)
+        with pytest.raises(TypeError, match="integer"):
+            sma(bars.close, 5.0)  # type: ignore[arg-type]  # as an algorithm may
+        with pytest.raises(TypeError, match="integer"):
+            sma(bars.close, timeperiod=5.0)  # type: ignore[arg-type]  # see above
 
 
 def test_arrays_that_can_be_written_to_are_computed_anew(bars: Bars) -> None:

@@ -35,9 +35,9 @@ BEATING = "[worker]\nbeat_interval_ms = 100\n"
 COMPUTE = "compute-1"
 
 
-def compute_worker(raw_client: RawClient) -> Fields:
+def worker_of(raw_client: RawClient, worker_id: str = COMPUTE) -> Fields:
     workers = raw_client.ask("GetSystemStatus", {})["workers"]
-    found: Fields = next(one for one in workers if one["workerId"] == COMPUTE)
+    found: Fields = next(one for one in workers if one["workerId"] == worker_id)
     return found
 
 
@@ -71,7 +71,7 @@ def client(watched: RunningBroker) -> Iterator[RawClient]:
     """Connect a raw client to that broker and wait until its compute worker is ready."""
     with RawClient(watched.connection_file) as client:
         client.hello()
-        wait_until(lambda: compute_worker(client)["state"] == "idle", 60.0)
+        wait_until(lambda: worker_of(client)["state"] == "idle", 60.0)
         yield client
 
 
@@ -87,12 +87,12 @@ def test_a_stopped_worker_is_killed_and_its_backtest_completes_once_on_another(c
     progress = client.subscribe("progress", "progress.")
     hung = client.ask("StartBacktest", PACED)["backtestId"]
     progress.until(lambda data: data["backtestId"] == hung and 10 < data["progressPercent"] < 90)
-    before = compute_worker(client)
+    before = worker_of(client)
     os.kill(before["pid"], signal.SIGSTOP)
     changes = system.until(lambda data: data["backtestId"] == hung and data["status"] == "completed")
     statuses = [one["payload"]["data"]["status"] for one in changes]
     assert statuses == ["queued", "running", "queued", "running", "completed"]
-    worker = compute_worker(client)
+    worker = worker_of(client)
     assert worker["pid"] != before["pid"]
     assert worker["restarts"] == before.get("restarts", 0) + 1
     orders = [client.ask("FetchMissed", {"topic": f"orders.{one}", "fromSeq": 1})["toSeq"] for one in (straight, hung)]
@@ -103,14 +103,14 @@ def test_a_stopped_worker_is_killed_and_its_backtest_completes_once_on_another(c
 
 
 def test_a_worker_that_holds_pythons_lock_is_busy_and_not_killed(client: RawClient) -> None:
-    before = compute_worker(client)
+    before = worker_of(client)
     system = client.subscribe("system", "system.")
     held = client.ask("StartBacktest", {**SYNTH, "algorithmId": "holds", "parameters": {}})["backtestId"]
     said = "compute-1 has not been heard of for "
     found = system.until(lambda data: any(one.startswith(said) for one in data.get("reasons", [])))
     assert found[-1]["payload"]["data"]["status"] == "warning"
     system.until(lambda data: data.get("backtestId") == held and data["status"] == "completed")
-    worker = compute_worker(client)
+    worker = worker_of(client)
     assert worker["pid"] == before["pid"], "it was killed for being busy"
     assert worker.get("restarts") == before.get("restarts")
 
@@ -120,7 +120,7 @@ def test_a_crash_loop_is_reported_and_ends_with_its_cause(client: RawClient, wat
     options = Path(watched.environment["BACKTESTR_CONFIG_DIR"]) / "engine.toml"
     good = options.read_text()
     options.write_text("unknown = 1\n")  # a file of algorithms cannot do that
-    os.kill(compute_worker(client)["pid"], signal.SIGKILL)
+    os.kill(worker_of(client)["pid"], signal.SIGKILL)
     found = system.until(lambda data: data.get("code") == "SYSTEM_ERROR", 60.0)
     message = found[-1]["payload"]["data"]["message"]
     assert "compute-1 has ended 4 times in a row within 10 s of its start, the last time: exit code 2" in message
@@ -130,9 +130,25 @@ def test_a_crash_loop_is_reported_and_ends_with_its_cause(client: RawClient, wat
     assert "compute-1 ends soon after its start" in status["reasons"][1]
     assert client.ask("ListMarketData", {})["series"], "everything else is served"
     options.write_text(good)
-    wait_until(lambda: compute_worker(client)["state"] == "idle", 60.0)
+    wait_until(lambda: worker_of(client)["state"] == "idle", 60.0)
     client.ask("StartBacktest", SYNTH)
     system.until(lambda data: data.get("status") == "completed")
+
+
+def test_a_request_fails_with_the_reason_while_no_interactive_worker_can_start(
+    client: RawClient, watched: RunningBroker
+) -> None:
+    options = Path(watched.environment["BACKTESTR_CONFIG_DIR"]) / "engine.toml"
+    good = options.read_text()
+    options.write_text("unknown = 1\n")
+    os.kill(worker_of(client, "interactive-1")["pid"], signal.SIGKILL)
+    error = client.refused("ListMarketData", {})
+    assert error["code"] == "SYSTEM_ERROR"
+    assert "no interactive worker can start: 4 in a row have ended before they were ready" in error["message"]
+    assert "the last time: exit code 2" in error["message"]
+    options.write_text(good)
+    wait_until(lambda: worker_of(client, "interactive-1")["state"] == "idle", 60.0)
+    assert client.ask("ListMarketData", {})["series"]
 
 
 def test_an_event_loop_that_was_away_is_a_warning_until_the_next_heartbeat(

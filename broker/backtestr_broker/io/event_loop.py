@@ -78,6 +78,8 @@ DROPPED_INTERVAL = 1.0
 _SHED_AT_ONCE = 64
 # Announces, among the sources that are ready, that there are reports of connections.
 _CONNECTIONS = object()
+# Seconds after which a worker to which a message could not be sent is killed: one that has ended is reported before.
+UNTOLD_SECONDS = 3.0
 # Seconds that workers get to end by themselves; with the flush of the sockets that is well within three seconds.
 STOP_PATIENCE = 1.5
 
@@ -116,6 +118,7 @@ class EventLoop:
         self._due = 0.0  # the time of the next deadline, whatever arrives before it
         self._lag = 0.0  # the longest wait for the loop since the last sample, in seconds
         self._dropped: dict[str, int] = {"requests": 0, "engine": 0}  # by socket; a stream drops without an error
+        self._untold: dict[bytes, float] = {}  # workers that lack a message, by connection, and since when
         self._dropped_limit = LogLimit(DROPPED_INTERVAL)
         self._denied_limit = LogLimit(DENIED_INTERVAL)
         self._selector = selectors.DefaultSelector()
@@ -201,6 +204,7 @@ class EventLoop:
         if now >= self._due:
             self._reload_allow_list()
             self._supervise()
+            self._kill_untold(now)
             failed = self._recorder is not None and self._recorder.has_failed
             exhausted = are_exhausted()
             host = self._host_usage.sample(
@@ -377,6 +381,19 @@ class EventLoop:
             self.gave_up = True
             self._stopping = True
 
+    def _kill_untold(self, now: float) -> None:
+        """Kill workers that lack a message, which the core takes for told: their work moves as that of any lost one.
+
+        Most have ended, which is reported within moments and with the true reason.
+        """
+        for peer, since in list(self._untold.items()):
+            worker = self._core.scheduler.workers.at(peer)
+            if worker is None:
+                del self._untold[peer]
+            elif now - since >= UNTOLD_SECONDS:
+                del self._untold[peer]
+                self._supervisor.kill(worker.worker_id, "it was killed: a message to it could not be sent")
+
     # --- the core ---
 
     def _feed(self, event: Event, origin: Origin | None = None) -> None:
@@ -426,7 +443,8 @@ class EventLoop:
             return
         match effect:
             case Instruct(peer, frames):
-                self._send("engine", self._sockets.engine, [peer, *frames])
+                if not self._send("engine", self._sockets.engine, [peer, *frames]):
+                    self._untold.setdefault(peer, time.monotonic())
             case Persist() | ReadState():
                 self._database.submit(effect)
             case SurveyFiles() | RemoveResults():
@@ -483,7 +501,8 @@ class EventLoop:
 
     # --- sending ---
 
-    def _send(self, name: str, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
+    def _send(self, name: str, socket: zmq.Socket[bytes], frames: list[bytes]) -> bool:
+        """Send a message, and return False if its peer is gone or has a full queue."""
         self._unread.add(socket)
         try:
             send(socket, frames)
@@ -494,6 +513,8 @@ class EventLoop:
                 self._count_dropped(name)
             else:  # a client that leaves does not wait for the answer to its goodbye
                 hooks.send("peer_gone", {"socket": name})
+            return False
+        return True
 
     def _count_dropped(self, name: str) -> None:
         self._dropped[name] = self._dropped.get(name, 0) + 1

@@ -130,7 +130,8 @@ class Client(MarketDataRequests, SweepRequests, TrialRequests):
         """Connect as `connection` says.
 
         `context` is needed for a broker inside this process, and stays the caller's. With `file`, other starts of the
-        broker are noticed in the connection file. `keys` is this client's key pair, where the connection requires one.
+        broker are noticed in the connection file; without it, calls fail with `AuthenticationError` once another broker
+        is at that address. `keys` is this client's key pair, where the connection requires one.
         The rest is as in `connect`.
         """
         if connection.curve is not None and keys is None:

@@ -41,10 +41,12 @@ from backtestr_broker.recording.parts import parts_of, read_part
 from backtestr_protocol.codec import Signer
 from backtestr_protocol.messages import SeriesInfo
 from backtestr_protocol.worker_channel import Ready, WorkerSettings, encode_proof
+from backtestr_protocol.zmq_frames import send
 from support.harness import wait_until
 from support.protocol.independent import Fields, Requests
 
 WAIT_MS = 20_000
+PEER_OF_WORKER = b"worker-"
 
 
 def wall_ms() -> int:
@@ -58,9 +60,11 @@ class FakeWorker:
         self.pid = pid
         self.reason: ExitReason | None = None
         self._socket = context.socket(zmq.DEALER)
+        self._socket.set(zmq.ROUTING_ID, PEER_OF_WORKER + b"%d" % pid)
         self._socket.connect(settings.endpoint)
         self._settings = settings
         self.worker_id = settings.worker_id
+        self.is_killed = False
 
     def send_ready(self) -> None:
         settings = self._settings
@@ -75,7 +79,8 @@ class FakeWorker:
         self._socket.close(linger=0)
 
     def kill(self) -> None:
-        raise AssertionError("its lifeline is enough")
+        self.is_killed = True
+        self.reason = ExitReason("killed by signal 9")
 
 
 class Served:
@@ -153,7 +158,7 @@ def test_the_event_loop_serves_until_it_is_stopped_and_closes_every_lifeline(mak
         assert served.ask("Ping", {}, requests, socket).keys()
     assert not served.broker.event_loop.gave_up
     assert served.series == [[]], "it is called once"
-    assert [worker.reason for worker in served.workers] == [ExitReason("exit code 0")] * 2
+    assert [worker.reason for worker in served.workers] == [ExitReason("exit code 0")] * 2, "none is killed"
 
 
 def test_every_event_of_the_core_is_recorded_in_order(make: Callable[..., Served], tmp_path: Path) -> None:
@@ -237,6 +242,46 @@ def test_the_loop_looks_at_its_other_sockets_after_so_many_messages_of_one(
             socket.recv_multipart()
     assert sum(in_turns) == 300
     assert MOST_OF_ONE < max(in_turns) < BURST + MOST_OF_ONE
+
+
+# --- messages to workers that cannot be sent ---
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+@pytest.mark.parametrize("error", [zmq.EHOSTUNREACH, zmq.EAGAIN])
+def test_a_worker_that_lacks_a_message_is_replaced_and_its_task_moves(
+    make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch, error: int, has_ended: bool
+) -> None:
+    """One that has ended is not killed: the true reason comes with its end."""
+    monkeypatch.setattr("backtestr_broker.io.event_loop.UNTOLD_SECONDS", WAIT_MS if has_ended else 0.0)
+    served = make()
+    given: list[list[bytes]] = []  # to workers
+
+    def failing_once(socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
+        if not frames[0].startswith(PEER_OF_WORKER):
+            send(socket, frames)
+            return
+        given.append(frames)
+        if len(given) > 1:
+            send(socket, frames)
+            return
+        if has_ended:
+            (worker,) = (one for one in served.workers if one.worker_id == "interactive-1")
+            worker.reason = ExitReason("killed by signal 11")
+        raise zmq.ZMQError(error)
+
+    with served.run(), served.context.socket(zmq.DEALER) as socket, observed("worker_lost") as lost:
+        requests = connected(served, socket)
+        monkeypatch.setattr("backtestr_broker.io.event_loop.send", failing_once)
+        socket.send_multipart(requests.make("ListMarketData", {}))
+        wait_until(lambda: len(given) == 2, WAIT_MS / 1000)
+    (first, *task), (second, *again) = given
+    assert task == again
+    assert first != second
+    expected = "killed by signal 11" if has_ended else "it was killed: a message to it could not be sent"
+    assert [one["reason"] for one in lost] == [expected]
+    killed = [one.worker_id for one in served.workers if one.is_killed]
+    assert killed == ([] if has_ended else ["interactive-1"])
 
 
 def id_of(request: RequestReceived) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -150,6 +151,69 @@ def test_a_client_waits_for_the_connection_file_of_another_broker_at_the_same_ad
         states.wait_for("reconnecting", "ready")
         assert client.ping() == WALL_MS
         assert states.seen == ["reconnecting", "ready"]
+
+
+# --- a client without a connection file ---
+
+
+@contextlib.contextmanager
+def without_a_file(peer: Peer) -> Iterator[Client]:
+    """Give a client that was given a connection, and can learn of no other."""
+    with Client(peer.connection, request_timeout=60.0) as client:
+        yield client
+
+
+def test_a_client_without_a_file_fails_what_waits_once_another_broker_is_at_its_address(home: Path) -> None:
+    silence = {"GetSystemStatus": lambda _: SILENCE}
+    with ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as stack:
+        with Peer(home, silence, write_file=False) as first:
+            client = stack.enter_context(without_a_file(first))
+            states = States(client)
+            prices = client.subscribe("prices.")
+            sent = pool.submit(client.status)
+            wait_until(lambda: any(kind == "GetSystemStatus" for kind, *_ in first.asked), 10)
+        states.wait_for("reconnecting")
+        queued = pool.submit(client.ping)
+        wait_until(lambda: client.statistics.queued == 1, 10)
+        with Peer(home, write_file=False, at=first):
+            for waiting in (sent, queued):
+                with pytest.raises(AuthenticationError, match=r"another broker.*Make a new client"):
+                    waiting.result(timeout=10)
+            with pytest.raises(AuthenticationError, match="another broker"):
+                prices.next(timeout=10)
+            states.wait_for("reconnecting", "auth_failed")
+            with pytest.raises(AuthenticationError, match="another broker"):
+                client.ping()
+
+
+def test_a_client_without_a_file_waits_for_its_own_broker(home: Path) -> None:
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        with Peer(home, write_file=False) as first:
+            client = stack.enter_context(without_a_file(first))
+            states = States(client)
+        states.wait_for("reconnecting")
+        waiting = pool.submit(client.ping)
+        wait_until(lambda: client.statistics.queued == 1, 10)
+        with Peer(home, write_file=False, at=first, key=first.connection.signing.key):
+            assert waiting.result(timeout=10) == WALL_MS
+            states.wait_for("reconnecting", "ready")
+
+
+def test_a_client_without_a_file_is_served_again_when_its_own_broker_is_back(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backtestr.io.io_thread.LOCKED_OUT_INTERVAL", 0.05)
+    with contextlib.ExitStack() as stack:
+        with Peer(home, write_file=False) as first:
+            client = stack.enter_context(without_a_file(first))
+            states = States(client)
+        with Peer(home, write_file=False, at=first):
+            states.wait_for("reconnecting", "auth_failed")
+            with pytest.raises(AuthenticationError, match="another broker"):
+                client.ping()
+        with Peer(home, write_file=False, at=first, key=first.connection.signing.key):
+            states.wait_for("reconnecting", "auth_failed", "ready")
+            assert client.ping() == WALL_MS
 
 
 def test_after_the_refusal_of_a_key_the_connection_file_is_read_again(

@@ -47,9 +47,15 @@ class Peer:
     """The scripted broker, as a context manager. `asked` lists every request as (type, id, data)."""
 
     def __init__(
-        self, directory: Path, script: Script | None = None, *, write_file: bool = True, at: Peer | None = None
+        self,
+        directory: Path,
+        script: Script | None = None,
+        *,
+        write_file: bool = True,
+        at: Peer | None = None,
+        key: Secret | None = None,
     ) -> None:
-        """Bind the sockets, at the addresses of the ended peer `at` if there is one."""
+        """Bind the sockets, at the addresses of the ended peer `at` if there is one; sign with `key` or a new one."""
         self.asked: list[tuple[str, str, Any]] = []
         self.file = directory / "connection.json"
         self._script = script or {}
@@ -67,7 +73,7 @@ class Peer:
             pid=os.getpid(),
             start_time=WALL_MS,
             endpoints=Endpoints(**addresses),
-            signing=Signing(algorithm="hmac-sha256", key=Secret(os.urandom(32))),
+            signing=Signing(algorithm="hmac-sha256", key=key or Secret(os.urandom(32))),
             curve=None,
         )
         self._signer = self.connection.signer()

@@ -1,6 +1,8 @@
 """Assign interactive tasks to interactive workers, and hand each result to the function that takes it.
 
-A task whose worker is lost goes to another worker once, and fails the second time.
+A task whose worker is lost goes to another worker once, and fails the second time. Where no worker gets ready, tasks
+wait until that is proven: then those that a request waits for fail, and one that comes later does with the next start
+that fails. So each has had its try, and none waits for ever.
 """
 
 from __future__ import annotations
@@ -101,8 +103,17 @@ class InteractiveTasks:
         task = self._tasks.pop(message.task_id)
         task.done(worker, message.error or payload)
 
-    def lost(self, task_id: str, reason: str, *, overdue: bool) -> None:
-        """Queue the task of a lost worker again, or fail it: at once if it was `overdue`, else the second time."""
+    def lost(self, task_id: str | None, reason: str, *, overdue: bool) -> None:
+        """Queue the task of a lost worker again, if it had one, or fail it: at once if it was `overdue`, else later.
+
+        Fail all that requests wait for if no worker can start.
+        """
+        if task_id is not None:
+            self._task_lost(task_id, reason, overdue=overdue)
+        if self._workers.cannot_start("interactive"):
+            self._give_up(reason)
+
+    def _task_lost(self, task_id: str, reason: str, *, overdue: bool) -> None:
         task = self._tasks[task_id]
         task.losses += 1
         if overdue:
@@ -114,6 +125,18 @@ class InteractiveTasks:
             return
         del self._tasks[task_id]
         task.done(None, error)
+
+    def _give_up(self, reason: str) -> None:
+        """Fail the tasks that a request waits for; others, as of a price replay that moves, have time."""
+        failed = self._workers.failed_starts("interactive")
+        error = WorkersLost(
+            f"no interactive worker can start: {failed} in a row have ended before they were ready, the last time: "
+            f"{reason}; the broker's log says more, and the next start may do better"
+        )
+        waiting = [one for one, task in self._tasks.items() if self._outbox.answers.is_running(*task.request_key)]
+        for task_id in waiting:
+            self.queue.remove(task_id)
+            self._tasks.pop(task_id).done(None, error)
 
     def assign(self) -> None:
         """Give queued tasks to idle workers."""

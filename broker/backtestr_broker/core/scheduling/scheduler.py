@@ -305,8 +305,7 @@ class Scheduler:
         task_id, others = self.workers.lost(worker.worker_id)
         self._resuming.lost(worker.worker_id)
         if worker.kind == "interactive":
-            if task_id is not None:
-                self.interactive.lost(task_id, reason, overdue=overdue)
+            self.interactive.lost(task_id, reason, overdue=overdue)
             self._replays_lost(worker.worker_id, reason)
         else:
             counts = dict.fromkeys(others, False) | dict.fromkeys(lending, blames_others)

@@ -20,6 +20,7 @@ from backtestr_protocol.messages import MAX_LENDING
 from backtestr_protocol.system_status import BatchingStatus, CacheStatus, CompressionStatus
 from backtestr_protocol.worker_channel import MAX_PARKED, WorkerKind
 
+from .liveness import CRASH_LOOP_STAGES
 from .task_queue import RETRY_AFTER_MS
 
 # The connections of ended workers whose last messages may still come; each broker has far fewer workers.
@@ -105,6 +106,8 @@ class Workers:
         self._workers: dict[str, Worker] = {}
         self._by_peer: dict[bytes, Worker] = {}
         self._former: deque[bytes] = deque(maxlen=_FORMER)
+        # Workers of each kind that ended before they were ready, since the last one was.
+        self._failed_starts: dict[WorkerKind, int] = {}
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -126,6 +129,7 @@ class Workers:
         worker.peer = peer
         worker.last_seen = now
         worker.active = not self.are_complete(worker.kind)
+        self._failed_starts.pop(worker.kind, None)
         self._by_peer[peer] = worker
         return worker
 
@@ -142,6 +146,8 @@ class Workers:
     def lost(self, worker_id: str) -> tuple[str | None, set[str]]:
         """Take the end of a worker: return its task, and the backtests that lent it or that it had parked."""
         worker = self._workers[worker_id]
+        if worker.peer is None and not worker.has_ended:
+            self._failed_starts[worker.kind] = self.failed_starts(worker.kind) + 1
         worker.has_ended = True
         if worker.peer is not None:
             del self._by_peer[worker.peer]
@@ -214,6 +220,15 @@ class Workers:
     def active_of(self, kind: WorkerKind) -> int:
         """Return the number of active workers of a kind."""
         return sum(worker.kind == kind and worker.active for worker in self._workers.values())
+
+    def failed_starts(self, kind: WorkerKind) -> int:
+        """Return how many workers of a kind have ended before they were ready, since the last one was ready."""
+        return self._failed_starts.get(kind, 0)
+
+    def cannot_start(self, kind: WorkerKind) -> bool:
+        """Return true if no worker of a kind is ready, and starts have failed so often that it is proven."""
+        proven = CRASH_LOOP_STAGES[0] * self._configured.get(kind, 1)
+        return not self.any_active(kind) and self.failed_starts(kind) >= proven
 
     def are_complete(self, *kinds: WorkerKind) -> bool:
         """Return true if as many workers of these kinds, or of all, are active as are configured."""

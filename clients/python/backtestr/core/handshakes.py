@@ -50,3 +50,12 @@ def locked_out(public_key: str | None) -> AuthenticationError:
         "`backtestr keys new NAME` makes one; the key in a connection file is accepted on the broker's machine alone. "
         "Or the connection file is of another broker"
     )
+
+
+def replaced() -> AuthenticationError:
+    """Return the error of a client without a connection file, at whose address another broker is now."""
+    return AuthenticationError(
+        "another broker is at the address of this client's connection: its answer is signed with another key, and this "
+        "client has no connection file that could tell it that key. Requests that were sent before may have been "
+        "executed. Make a new client with that broker's connection, such as by backtestr.connect(), which reads a file"
+    )

@@ -46,7 +46,7 @@ from backtestr.core.effects import (
     Wait,
     Welcomed,
 )
-from backtestr.core.handshakes import Handshakes, locked_out
+from backtestr.core.handshakes import Handshakes, locked_out, replaced
 from backtestr.core.recovery import Recovered, Recovery
 from backtestr.core.session import Session
 from backtestr.core.stream_errors import StreamErrors
@@ -131,8 +131,7 @@ class IoThread:
         self._turn = Turn()
         self._selector = SocketSelector(self._commands.wake_up, self._turn)
         self._callers = CallerTurns(self._turn, self._exchange, self._commands, self._selector, self._execute)
-        self._is_welcomed = False
-        self._is_closing = False
+        self._is_welcomed = self._is_closing = False
         self._fault: BaseException | None = None
         self._process = os.getpid()
         self._ids = itertools.count(1)
@@ -411,7 +410,7 @@ class IoThread:
                     self._lock_out(locked_out(self._keys.public if self._keys else None))
 
     def _lock_out(self, error: AuthenticationError) -> None:
-        """Fail every wait for an answer, a message or an end, because the broker denies this client's key."""
+        """Fail every wait for an answer, a message or an end: the broker at this address denies this client's key."""
         self._is_accepted = False
         self._key_refused(error)
         self._connect_at = time.monotonic() + LOCKED_OUT_INTERVAL
@@ -470,7 +469,7 @@ class IoThread:
         """Note that the broker at this address does not accept this client's key. Every sign of that comes in here.
 
         A key that was accepted before stays valid for its broker. So another broker is there now, and its connection
-        file will follow.
+        file will follow, if there is one to read.
         """
         if self._recovery.automatic:
             self._stamp = None  # as AUTHENTICATION_ERROR advises: read the connection file again
@@ -560,6 +559,8 @@ class IoThread:
                     if not self._is_welcomed:
                         self._is_welcomed = True
                         self.welcomed.fail(effect.error)
+                case KeyRefused() if self._file is None and self._is_welcomed:
+                    self._lock_out(replaced())
                 case KeyRefused():
                     self._key_refused(effect.error)
                 case Reconnect():

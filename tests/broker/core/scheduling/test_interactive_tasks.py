@@ -91,8 +91,7 @@ class Machine:
     def lose(self, worker: Worker, *, overdue: bool = False) -> None:
         """End a worker, as the scheduler does."""
         task_id, _ = self.workers.lost(worker.worker_id)
-        if task_id is not None:
-            self.tasks.lost(task_id, LOST, overdue=overdue)
+        self.tasks.lost(task_id, LOST, overdue=overdue)
         self.tasks.assign()
         self.collect()
 

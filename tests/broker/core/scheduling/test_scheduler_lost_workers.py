@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from backtestr_broker.core.events import WorkerExited
 from backtestr_broker.core.scheduling.jobs import MAX_KILLED, MAX_LOSSES
+from backtestr_broker.core.scheduling.liveness import CRASH_LOOP_STAGES
 from backtestr_protocol import worker_channel
 from backtestr_protocol.codec import encoded_payload
 from backtestr_protocol.errors import TimedOut
 from support.broker.clients import Client
 from support.broker.link import Link, Worker
 from support.broker.steps import B1, is_conflict, paused, start, status
+
+MakeLink = Callable[..., Link]
 
 
 def test_a_backtest_moves_to_another_worker_which_continues_its_streams(
@@ -411,3 +415,95 @@ def test_an_interactive_task_is_assigned_again_once_and_then_fails(link: Link, a
     assert ann.ask("ListMarketData", message_id=asked)["series"], (
         "a fault is not remembered: the same id may be tried again"
     )
+
+
+# --- interactive workers that do not get ready ---
+
+
+def fail_to_start(link: Link, times: int, worker_id: str = "interactive-1") -> None:
+    """Start an interactive worker so many times, and have it end before it is ready."""
+    for _ in range(times):
+        link.lose_worker(link.start_worker(worker_id, "interactive"), again=False)
+
+
+def test_what_waits_for_an_interactive_worker_fails_once_none_is_proven_to_start(link: Link, ann: Client) -> None:
+    host = link.worker("interactive-1")
+    host.answers = False
+    waiting = [ann.later("ListMarketData") for _ in range(2)]
+    starting = ann.later("StartPriceReplay", {"replayId": "r1", "symbol": "SYNTH", "timeframe": "1m", "speed": 1.0})
+    link.lose_worker(host, again=False)
+    fail_to_start(link, CRASH_LOOP_STAGES[0] - 1)
+    assert [ann.answers(one) for one in (*waiting, starting)] == [[]] * 3, "the next start may do better"
+    fail_to_start(link, 1)
+    for one in (*waiting, starting):
+        error = ann.answer(one)
+        assert error["code"] == "SYSTEM_ERROR"
+        assert error["message"].startswith(
+            "no interactive worker can start: 4 in a row have ended before they were ready, the last time: killed by "
+        )
+        assert [action["action"] for action in error["recoveryActions"]] == ["read_log"]
+        assert not any(action["automatic"] for action in error["recoveryActions"]), "no client asks again by itself"
+    assert ann.ask("GetSystemStatus")["queuedRequests"] == 0
+
+
+def test_what_comes_later_has_one_start_to_wait_for(link: Link, ann: Client) -> None:
+    link.lose_worker(link.worker("interactive-1"), again=False)
+    fail_to_start(link, CRASH_LOOP_STAGES[0])
+    fails = ann.later("ListMarketData")
+    fail_to_start(link, 1)
+    assert "5 in a row" in ann.answer(fails)["message"]
+    served = ann.later("ListMarketData")
+    link.start_worker("interactive-1", "interactive").ready()
+    assert len(ann.answer(served)["series"]) == 1
+    link.lose_worker(link.worker("interactive-1"), again=False)
+    waits = ann.later("ListMarketData")
+    fail_to_start(link, CRASH_LOOP_STAGES[0] - 1)
+    assert ann.answers(waits) == [], "they are counted anew since one was ready"
+
+
+def test_nothing_fails_while_another_interactive_worker_is_ready(make_link: MakeLink) -> None:
+    link = make_link(interactive=2)
+    ann = link.client()
+    busy = link.worker("interactive-2")
+    link.lose_worker(link.worker("interactive-1"), again=False)
+    busy.answers = False
+    tasks = [ann.later("ListMarketData") for _ in range(2)]
+    fail_to_start(link, 3 * CRASH_LOOP_STAGES[0])
+    assert [ann.answers(one) for one in tasks] == [[], []]
+    busy.answers = True
+    busy.finish(busy.task_id, data=link.answer_to("ListMarketData", b""))
+    assert [len(ann.answer(one)["series"]) for one in tasks] == [1, 1]
+
+
+def test_each_of_several_interactive_workers_has_its_tries(make_link: MakeLink) -> None:
+    link = make_link(interactive=2)
+    ann = link.client()
+    for worker_id in ("interactive-1", "interactive-2"):
+        link.lose_worker(link.worker(worker_id), again=False)
+    waits = ann.later("ListMarketData")
+    fail_to_start(link, 2 * CRASH_LOOP_STAGES[0] - 1)
+    assert ann.answers(waits) == []
+    fail_to_start(link, 1, "interactive-2")
+    assert "8 in a row" in ann.answer(waits)["message"]
+
+
+def test_a_price_replay_that_moves_waits_for_the_cause_to_be_mended(link: Link, ann: Client) -> None:
+    ann.ask("StartPriceReplay", {"replayId": "r1", "symbol": "SYNTH", "timeframe": "1m", "speed": 1.0})
+    link.lose_worker(link.worker("interactive-1"), again=False)
+    fail_to_start(link, 2 * CRASH_LOOP_STAGES[0])
+    assert ann.ask("GetPriceReplayStatus", {"replayId": "r1"})["status"] == "running"
+    link.start_worker("interactive-1", "interactive").ready()
+    assert [one.work for one in link.worker("interactive-1").assigned] == ["OpenReplay"]
+
+
+def test_backtests_wait_for_a_compute_worker_however_many_fail_to_start(
+    link: Link, ann: Client, worker: Worker
+) -> None:
+    """They are on disk, and nobody waits for an answer."""
+    start(ann, "b1")
+    link.lose_worker(worker, again=False)
+    for _ in range(3 * CRASH_LOOP_STAGES[0]):
+        link.lose_worker(link.start_worker("compute-1", "compute"), again=False)
+    assert status(ann, "b1") == "queued"
+    link.start_worker("compute-1", "compute").ready()
+    assert status(ann, "b1") == "running"

@@ -5,11 +5,11 @@
 
 import type { RemoteClient, SeriesInfo, Table } from "@backtestr/client/page";
 import { type Accessor, type JSX, Match, Switch } from "solid-js";
-import { ErrorPanel, messageOf } from "../../components/error-panel";
+import { ErrorPanel } from "../../components/error-panel";
 import { count } from "../../format/numbers";
 import { timeframeMs } from "../../format/times";
 import { createAsking, type Verdict } from "../../stores/asking";
-import { type Config, fieldsOf, timeOf } from "./run-config";
+import { type Config, timeOf } from "./run-config";
 import { rangeOf } from "./series-range";
 
 /** Bars that are evaluated. */
@@ -25,10 +25,8 @@ interface Passed {
   readonly across: boolean;
 }
 
-export interface Probe {
-  readonly verdict: Accessor<Verdict<Passed>>;
-  errorOf(field: string): string | undefined;
-}
+/** The verdict of an evaluation. */
+export type Probe = Accessor<Verdict<Passed>>;
 
 /** Asks the broker whenever `config` has changed and rested. */
 export function createProbe(
@@ -50,14 +48,7 @@ export function createProbe(
     });
     return passed(table);
   }
-  const verdict = createAsking(config, algorithmPart, ask, REST_MS);
-  return {
-    verdict,
-    errorOf: (field) => {
-      const now = verdict();
-      return now.kind === "refused" && fieldsOf(now.error).includes(field) ? messageOf(now.error) : undefined;
-    },
-  };
+  return createAsking(config, algorithmPart, ask, REST_MS);
 }
 
 /** The part of a configuration that an evaluation checks. */
@@ -91,17 +82,17 @@ function passed(table: Table): Passed {
 /** Says the broker's verdict. */
 export function ProbeVerdict(props: { readonly probe: Probe }): JSX.Element {
   const passed = (): Passed | undefined => {
-    const now = props.probe.verdict();
+    const now = props.probe();
     return now.kind === "passed" ? now.answer : undefined;
   };
   const refused = (): { readonly error: unknown } | undefined => {
-    const now = props.probe.verdict();
+    const now = props.probe();
     return now.kind === "refused" ? now : undefined;
   };
   return (
     <div class="run-verdict small muted" role="status">
       <Switch>
-        <Match when={props.probe.verdict().kind === "asking"}>
+        <Match when={props.probe().kind === "asking"}>
           The broker checks the algorithm on the last bars of the range …
         </Match>
         <Match when={passed()}>

@@ -115,17 +115,3 @@ export function Mistakes(props: { readonly mistakes: readonly string[] }): JSX.E
     </div>
   );
 }
-
-/** An empty field of a form that was not sent yet is no mistake. */
-export function isEmpty(draft: RunDraft, field: string): boolean {
-  if (field.includes(".")) return false;
-  const value = draft[field as keyof RunDraft];
-  return value === "" || (Array.isArray(value) && value.length === 0);
-}
-
-/** Opens the section of the first mistake, and puts the cursor there. */
-export function focusFirstError(): void {
-  const input = document.querySelector<HTMLElement>(".run-form [aria-invalid='true']");
-  input?.closest("details")?.setAttribute("open", "");
-  input?.focus();
-}

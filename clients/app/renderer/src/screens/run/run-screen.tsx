@@ -1,16 +1,17 @@
-import { createEffect, createMemo, createSignal, type JSX, on, Show } from "solid-js";
+import { createEffect, createMemo, type JSX, on, Show } from "solid-js";
 import { useApp } from "../../app-context";
 import { Button } from "../../components/button";
 import { ErrorPanel, messageOf } from "../../components/error-panel";
 import { AlgorithmFields } from "./algorithm-fields";
 import { DataFields } from "./data-fields";
+import { createFormStart } from "./form-start";
 import { MoneyFields } from "./money-fields";
 import { OptionFields } from "./option-fields";
 import { createProbe, ProbeVerdict } from "./probe";
 import { RangePreview } from "./range-preview";
-import { build, draftOf, type FieldErrors, fieldsOf } from "./run-config";
+import { build, draftOf } from "./run-config";
 import { EMPTY_DRAFT, type RunDraft, withTyped } from "./run-draft";
-import { createRunForm, FormGate, type FormPart, focusFirstError, isEmpty, keptWords, Mistakes } from "./run-form";
+import { createRunForm, FormGate, type FormPart, keptWords, Mistakes } from "./run-form";
 import { asCommand, asPython } from "./run-text";
 
 /** The form of a backtest. What is typed is kept for the next visit, and for every other page. */
@@ -18,15 +19,13 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
   const app = useApp();
   const { draft, algorithms, series } = createRunForm(app);
   const built = createMemo(() => build(draft.value(), algorithms(), series()));
-  const [refusal, setRefusal] = createSignal<{ error: unknown; fields: FieldErrors }>();
-  const [starting, setStarting] = createSignal(false);
-  const [tried, setTried] = createSignal(false);
   const probe = createProbe(app.client, () => built().config, series);
+  const form = createFormStart(draft.value, () => built().errors, probe);
   let typed: [before: RunDraft, now: RunDraft][] | undefined; // while a configuration is read that is to be copied
   function change(part: Partial<RunDraft>): void {
     typed?.push([draft.value(), { ...draft.value(), ...part }]);
     draft.change((now) => ({ ...now, ...part }));
-    setRefusal(undefined);
+    form.changed();
   }
   createEffect(
     on(
@@ -51,40 +50,18 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
     }
     typed = undefined;
   }
-  async function start(): Promise<void> {
-    setTried(true);
-    setRefusal(undefined);
-    const { config } = built();
-    if (config === undefined) {
-      focusFirstError();
-      return;
-    }
-    setStarting(true);
-    try {
+  function start(): Promise<void> {
+    return form.start(built().config, async (config) => {
       const { backtestId } = await app.client.request("StartBacktest", { backtestId: crypto.randomUUID(), ...config });
       app.go({ screen: "backtest", id: backtestId });
-    } catch (error) {
-      setRefusal({ error, fields: Object.fromEntries(fieldsOf(error).map((field) => [field, messageOf(error)])) });
-      queueMicrotask(focusFirstError);
-    }
-    setStarting(false);
-  }
-  const isShown = (field: string): boolean => tried() || !isEmpty(draft.value(), field);
-  const mistakes = createMemo(() => {
-    const shown = Object.entries(built().errors).filter(([field]) => isShown(field));
-    return [...new Set(shown.map(([, error]) => error))];
-  });
-  function errorOf(field: string): string | undefined {
-    const own = built().errors[field];
-    if (own !== undefined && isShown(field)) return own;
-    return refusal()?.fields[field] ?? probe.errorOf(field);
+    });
   }
   const part: FormPart = {
     get draft() {
       return draft.value();
     },
     change,
-    errorOf,
+    errorOf: form.errorOf,
     get algorithms() {
       return algorithms();
     },
@@ -104,7 +81,7 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
             onClick={() => {
               const before = draft.value();
               change(EMPTY_DRAFT);
-              setTried(false);
+              form.cleared();
               app.notices.show("The form is empty again.", { action: { label: "Undo", run: () => change(before) } });
             }}
           >
@@ -130,15 +107,15 @@ export function RunScreen(props: { readonly copyOf?: string | undefined }): JSX.
             <h2 class="visually-hidden">Prices, checks and start</h2>
             <RangePreview draft={draft.value()} series={series()} />
             <ProbeVerdict probe={probe} />
-            <Show when={refusal()}>
+            <Show when={form.refusal()}>
               {(one) => <ErrorPanel error={one().error} title="The broker did not start it" />}
             </Show>
-            <Show when={mistakes().length > 0}>
-              <Mistakes mistakes={mistakes()} />
+            <Show when={form.mistakes().length > 0}>
+              <Mistakes mistakes={form.mistakes()} />
             </Show>
             <div class="run-actions">
-              <Button kind="primary" type="submit" busy={starting()}>
-                {starting() ? "Starting" : "Start the backtest"}
+              <Button kind="primary" type="submit" busy={form.starting()}>
+                {form.starting() ? "Starting" : "Start the backtest"}
               </Button>
               <CopyButtons config={built().config} />
             </div>

@@ -1,5 +1,5 @@
 import type { SweepAccepted } from "@backtestr/client/page";
-import { createEffect, createMemo, createSignal, For, type JSX, Match, on, Show, Switch } from "solid-js";
+import { createEffect, createMemo, For, type JSX, Match, on, Show, Switch } from "solid-js";
 import { useApp } from "../../app-context";
 import { Button } from "../../components/button";
 import { ErrorPanel, messageOf } from "../../components/error-panel";
@@ -7,11 +7,11 @@ import { count } from "../../format/numbers";
 import { seconds } from "../../format/times";
 import { createAsking, type Verdict } from "../../stores/asking";
 import { DataFields } from "../run/data-fields";
+import { createFormStart } from "../run/form-start";
 import { MoneyFields } from "../run/money-fields";
 import { OptionSections } from "../run/option-fields";
-import { type FieldErrors, fieldsOf } from "../run/run-config";
 import type { RunDraft } from "../run/run-draft";
-import { createRunForm, FormGate, focusFirstError, isEmpty, keptWords, Mistakes } from "../run/run-form";
+import { createRunForm, FormGate, keptWords, Mistakes } from "../run/run-form";
 import { SearchFields } from "./search-fields";
 import { SpaceFields, type SpacePart } from "./space-fields";
 import { EMPTY_SWEEP, openSweepDraft, type SweepDraft } from "./sweep-draft";
@@ -27,22 +27,20 @@ export function SweepForm(props: { readonly copyOf?: string | undefined }): JSX.
   const { draft: run, algorithms, series } = createRunForm(app);
   const sweep = openSweepDraft(app.drafts);
   const built = createMemo(() => buildSweep(run.value(), sweep.value(), algorithms(), series()));
-  const [refusal, setRefusal] = createSignal<{ error: unknown; fields: FieldErrors }>();
-  const [starting, setStarting] = createSignal(false);
-  const [tried, setTried] = createSignal(false);
   const counted = createAsking(
     () => built().request,
     (request) => request,
     (request) => app.client.request("StartSweep", { ...request, dryRun: true }),
     REST_MS,
   );
+  const form = createFormStart(run.value, () => built().errors, counted);
   function change(part: Partial<RunDraft>): void {
     run.change((now) => ({ ...now, ...part }));
-    setRefusal(undefined);
+    form.changed();
   }
   function changeSweep(part: Partial<SweepDraft>): void {
     sweep.change((now) => ({ ...now, ...part }));
-    setRefusal(undefined);
+    form.changed();
   }
   createEffect(
     on(
@@ -69,42 +67,19 @@ export function SweepForm(props: { readonly copyOf?: string | undefined }): JSX.
       app.notices.show(`The sweep ${id} could not be read: ${messageOf(error)}`, { kind: "error" });
     }
   }
-  async function start(): Promise<void> {
-    setTried(true);
-    setRefusal(undefined);
-    const { request } = built();
-    if (request === undefined) {
-      focusFirstError();
-      return;
-    }
-    setStarting(true);
-    try {
+  function start(): Promise<void> {
+    return form.start(built().request, async (request) => {
       const sweepId = crypto.randomUUID();
       await app.client.request("StartSweep", { sweepId, ...request });
       app.go({ screen: "sweeps", id: sweepId });
-    } catch (error) {
-      setRefusal({ error, fields: fieldErrors(error) });
-      queueMicrotask(focusFirstError);
-    }
-    setStarting(false);
-  }
-  const isShown = (field: string): boolean => tried() || !isEmpty(run.value(), field);
-  const mistakes = createMemo(() => {
-    const shown = Object.entries(built().errors).filter(([field]) => isShown(field));
-    return [...new Set(shown.map(([, error]) => error))];
-  });
-  function errorOf(field: string): string | undefined {
-    const own = built().errors[field];
-    if (own !== undefined && isShown(field)) return own;
-    const now = counted();
-    return refusal()?.fields[field] ?? (now.kind === "refused" ? fieldErrors(now.error)[field] : undefined);
+    });
   }
   const part: SpacePart = {
     get draft() {
       return run.value();
     },
     change,
-    errorOf,
+    errorOf: form.errorOf,
     get algorithms() {
       return algorithms();
     },
@@ -130,7 +105,7 @@ export function SweepForm(props: { readonly copyOf?: string | undefined }): JSX.
             onClick={() => {
               const before = sweep.value();
               changeSweep(EMPTY_SWEEP);
-              setTried(false);
+              form.cleared();
               const undo = (): void => changeSweep(before);
               app.notices.show("The space is as suggested again.", { action: { label: "Undo", run: undo } });
             }}
@@ -157,15 +132,15 @@ export function SweepForm(props: { readonly copyOf?: string | undefined }): JSX.
           <div class="run-side">
             <h2 class="visually-hidden">Count and start</h2>
             <Counted verdict={counted()} />
-            <Show when={refusal()}>
+            <Show when={form.refusal()}>
               {(one) => <ErrorPanel error={one().error} title="The broker did not start it" />}
             </Show>
-            <Show when={mistakes().length > 0}>
-              <Mistakes mistakes={mistakes()} />
+            <Show when={form.mistakes().length > 0}>
+              <Mistakes mistakes={form.mistakes()} />
             </Show>
             <div class="run-actions">
-              <Button kind="primary" type="submit" busy={starting()}>
-                {starting() ? "Starting" : "Start the sweep"}
+              <Button kind="primary" type="submit" busy={form.starting()}>
+                {form.starting() ? "Starting" : "Start the sweep"}
               </Button>
             </div>
             <p class="small muted">
@@ -232,8 +207,4 @@ function Counted(props: { readonly verdict: Verdict<SweepAccepted> }): JSX.Eleme
       </Switch>
     </div>
   );
-}
-
-function fieldErrors(error: unknown): FieldErrors {
-  return Object.fromEntries(fieldsOf(error).map((field) => [field, messageOf(error)]));
 }

@@ -89,8 +89,14 @@ class RunningBroker:
         with self.log_file.open("ab") as log:
             sink = log.fileno() if output is None else output
             self._process = subprocess.Popen(command, env=self.environment, stdout=sink, stderr=sink)
-        wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
-        assert self._serves(), f"the broker did not start ({self.process.poll()}):\n{self.log}"
+        try:
+            wait_until(lambda: self._serves() or self.process.poll() is not None, START_SECONDS)
+            assert self._serves(), f"the broker did not start ({self.process.poll()})"
+        except BaseException as error:  # who enters a block in vain does not leave it, so nothing else would end it
+            self.process.kill()
+            self.process.wait()
+            error.add_note(self.log)
+            raise
 
     def refused_start(self, code: int = 1) -> str:
         """Start a broker that must end with `code` instead of serving, and return what it prints on standard error."""

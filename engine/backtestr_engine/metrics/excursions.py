@@ -49,7 +49,7 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
     deepest = depths = squares = 0.0
     count = longest = total = 0
     fell = False
-    regained, seen = np.uint64(0), 0  # the bars up to `seen` that have regained the peak, or an earlier one
+    regained, seen = np.uint64(0), 0  # bars up to `seen` that reach the floor of the first: it only rises
     bar = 0
     while bar < equity.size:
         if bar + BARS_PER_MASK <= equity.size and bar % BARS_PER_MASK == 0:
@@ -67,28 +67,27 @@ def drawdowns(equity: Floats, timestamp: Integers, first: float, first_time: int
             squares += of_part
             bar = end
             continue
-        while bar < end:
-            now = equity[bar]
+        for at in range(bar, end):
+            now = equity[at]
             if now < floor:
                 trough, fell = min(trough, now), True
                 fall = 1.0 - now * per_peak
                 squares += fall * fall
-                bar += 1
                 continue
             if fell and peak > 0.0:
                 depth = 1.0 - trough / peak
-                lasted = timestamp[bar] - peak_time
+                lasted = timestamp[at] - peak_time
                 deepest, longest = max(deepest, depth), max(longest, lasted)
                 depths += depth
                 total += lasted
                 count += 1
             lowest = min(lowest, trough)
             trough, fell = now, False
-            peak_time = timestamp[bar]
+            peak_time = timestamp[at]
             if now > peak:
                 peak = now
                 per_peak, floor = 1.0 / peak, peak - abs(peak) * ROUNDING
-            bar += 1
+        bar = end
     if fell and peak > 0.0:
         depth = 1.0 - trough / peak
         lasted = timestamp[equity.size - 1] - peak_time

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import socket
 import uuid
@@ -110,8 +111,9 @@ class DaskLink:
 
         self.address = address
         self._name = uuid.uuid4().hex
+        self._calls = itertools.count(1)
         self._futures: dict[str, Future[Any]] = {}
-        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
         try:
             self._client: Client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="backtestr")
         except _BROKEN as error:
@@ -128,7 +130,11 @@ class DaskLink:
         return set(found)
 
     def call(self, key: str, function: Function, address: str, data: bytes) -> None:
-        """Have one worker, and no other, call a function with these bytes. Raises `LinkLost`."""
+        """Have one worker, and no other, call a function with these bytes. Raises `LinkLost`.
+
+        A key may be used again once its call has ended or was cancelled. Dask has another one for each call: a worker
+        that is still at a cancelled one would answer the next by what it was asked before.
+        """
         import dask
 
         self._check()
@@ -141,12 +147,12 @@ class DaskLink:
                     workers=[address],
                     allow_other_workers=False,
                     pure=False,
-                    key=f"backtestr-{self._name}-{key}",
+                    key=f"backtestr-{self._name}-{next(self._calls)}-{key}",
                 )
         except _BROKEN as error:
             raise LinkLost(described(error)) from error
         self._futures[key] = future
-        future.add_done_callback(lambda _future: self._ended.put(key))
+        future.add_done_callback(lambda _future: self._ended.put((key, future)))
 
     def cancel(self, key: str) -> None:
         """Forget a call; nothing comes of it any more."""
@@ -157,20 +163,20 @@ class DaskLink:
 
     def events(self, seconds: float) -> list[LinkEvent]:
         """Return what has come of calls, after so many seconds at the latest. Raises `LinkLost`."""
-        keys: list[str] = []
+        ended: list[tuple[str, Future[Any]]] = []
         with contextlib.suppress(queue.Empty):
-            keys.append(self._ended.get(timeout=seconds))
+            ended.append(self._ended.get(timeout=seconds))
             while True:
-                keys.append(self._ended.get_nowait())
+                ended.append(self._ended.get_nowait())
         self._check()
-        return [event for key in keys if (event := self._event(key)) is not None]
+        return [event for key, future in ended if (event := self._event(key, future)) is not None]
 
-    def _event(self, key: str) -> LinkEvent | None:
+    def _event(self, key: str, future: Future[Any]) -> LinkEvent | None:
         from distributed import KilledWorker
 
-        future = self._futures.pop(key, None)
-        if future is None:  # it was cancelled here
+        if self._futures.get(key) is not future:  # it was cancelled here; the key may be that of a later call by now
             return None
+        del self._futures[key]
         if future.status == "finished":
             try:
                 return Returned(key, future.result(timeout=_GATHER_SECONDS))

@@ -143,6 +143,32 @@ def test_a_call_that_was_cancelled_here_is_silent(link: DaskLink) -> None:
     assert link.events(0.01) == []
 
 
+class LateFuture(Future):
+    """A call whose end is told when the test says."""
+
+    def add_done_callback(self, function: Callable[[Future], None]) -> None:
+        self._function = function
+
+    def tell(self, status: str, result: object = None) -> None:
+        self.status, self._result = status, result
+        self._function(self)
+
+
+def test_the_late_end_of_a_cancelled_call_is_not_that_of_the_next_one_with_its_key(link: DaskLink) -> None:
+    """A span that ends cancels its greeting of a worker, and the next one greets it again."""
+    first, second = LateFuture("pending"), LateFuture("pending")
+    FakeClient.ends += [first, second]
+    link.call("greet-a", bytes, "tcp://10.0.0.2:1", b"")
+    link.cancel("greet-a")
+    link.call("greet-a", bytes, "tcp://10.0.0.2:1", b"")
+    first.tell("cancelled")
+    assert link.events(0.01) == []
+    assert not second.is_cancelled
+    second.tell("finished", b"hello")
+    assert link.events(5.0) == [Returned("greet-a", b"hello")]
+    assert len({how["key"] for how in FakeClient.submitted}) == 2, "Dask may answer one by the other"
+
+
 def test_a_connection_that_is_no_longer_there_is_noticed_by_every_call(link: DaskLink) -> None:
     link.close()
     for ask in (link.addresses, lambda: link.events(0.01), lambda: link.call("block-1", bytes, "a", b"")):

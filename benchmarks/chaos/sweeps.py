@@ -140,6 +140,8 @@ def main() -> int:
             sweep = start(client, "disturbed", rows)
             for kind in chaos.order(arguments.workers, arguments.brokers):
                 chaos.goes_on(sweep)
+                if chaos.faults:
+                    break
                 time.sleep(chaos.calm())
                 if kind == "worker":
                     chaos.kill_worker(client)

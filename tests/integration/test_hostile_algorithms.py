@@ -62,7 +62,7 @@ REASONS = {
     "interrupts.py": "KeyboardInterrupt",
     "big.py": "the algorithm 'big' cannot be described",
     "named.py": "the name of an algorithm is 1 to 64 printable characters",
-    "kills_workers.py": "ended while it loaded it, though it could be loaded before",
+    "kills_workers.py": "3 workers in a row ended while they loaded it",
     "pipe.py": "it is a pipe, not a regular file",
     "damaged.json": "cannot be read",
     "numbers.json": "cannot be read",

@@ -6,6 +6,9 @@
 A good verdict holds until the source, backtestr or Python changes. A bad one holds for the workers of one broker: the
 next start of a broker tries again, since a module may have been installed, or a machine been busy. A verdict that
 cannot be read does not exist.
+
+A source is condemned once `MAX_LOSSES` workers in a row have ended while they loaded it. One may have ended for another
+reason just then, as by a signal; the next that loads it shows that.
 """
 
 from __future__ import annotations
@@ -28,15 +31,23 @@ from .source_files import Source
 MAX_VERDICTS = 2_000
 """The most verdicts that are kept: twice the files of the largest folder."""
 
+MAX_LOSSES = 3
+"""The workers that may end while they load a source, without one in between that could load it."""
+
 _MAX_BYTES = 1 << 16
 _MAX_REASON_CHARACTERS = 4_000
 
 
 class SourceVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on a source: the reason why it is not loaded, or None. A bad one is for the workers of `broker`."""
+    """The verdict on a source: the reason why it is not loaded, or None.
+
+    A bad one is for the workers of `broker`, and so are the `losses` of a good one: workers that ended in a row while
+    they loaded it.
+    """
 
     problem: str | None = None
     broker: str | None = None
+    losses: int = 0
 
 
 class _Loading(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +72,11 @@ class Verdicts:
 
     def on(self, source: Source) -> SourceVerdict | None:
         """Return the verdict on a source; None if there is none that holds."""
+        return self._on(_key(source))
+
+    def _on(self, key: str) -> SourceVerdict | None:
         try:
-            content = read_regular(self.root / f"{_key(source)}.json", _MAX_BYTES)
+            content = read_regular(self._file(key), _MAX_BYTES)
             verdict = msgspec.json.decode(content, type=SourceVerdict)
         except (OSError, msgspec.MsgspecError):
             return None
@@ -75,19 +89,29 @@ class Verdicts:
     def _keep(self, key: str, problem: str | None) -> None:
         broker = None if problem is None else self._broker
         shown = None if problem is None else printable(problem)[:_MAX_REASON_CHARACTERS]
-        self._write(self.root / f"{key}.json", SourceVerdict(problem=shown, broker=broker))
+        self._write(self._file(key), SourceVerdict(problem=shown, broker=broker))
+
+    def _file(self, key: str) -> Path:
+        return self.root / f"{key}.json"
 
     def blame(self) -> None:
-        """Condemn the source that the worker before this one was loading when it ended."""
+        """Count that the worker before this one ended while it loaded a source, and condemn that at the last loss."""
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             loading = msgspec.json.decode(read_regular(self._mark, _MAX_BYTES), type=_Loading)
             self._mark.unlink(missing_ok=True)
-            if loading.broker == self._broker:  # else it may have been the end of that broker
-                self._keep(
-                    loading.key,
-                    f"{loading.file}: {self._worker_id} ended while it loaded it, though it could be loaded before; "
-                    "correct it, and restart the broker",
-                )
+            verdict = self._on(loading.key)
+            # Another broker's worker may have ended with it. Without a verdict the source is inspected again.
+            if loading.broker != self._broker or verdict is None or verdict.problem is not None:
+                return
+            losses = 1 + (verdict.losses if verdict.broker == self._broker else 0)
+            if losses < MAX_LOSSES:
+                self._write(self._file(loading.key), SourceVerdict(broker=self._broker, losses=losses))
+                return
+            self._keep(
+                loading.key,
+                f"{loading.file}: {losses} workers in a row ended while they loaded it, {self._worker_id} the last, "
+                "though it could be loaded before; correct it, and restart the broker",
+            )
 
     @contextlib.contextmanager
     def loading(self, source: Source) -> Iterator[None]:
@@ -101,6 +125,8 @@ class Verdicts:
         finally:
             with contextlib.suppress(OSError):
                 self._mark.unlink(missing_ok=True)
+            if verdict is not None and verdict.losses:
+                self.keep(source, None)
 
     def prune(self) -> None:
         """Remove the oldest verdicts beyond `MAX_VERDICTS`."""

@@ -22,9 +22,9 @@ def made(root: Path, *, worker: str = "compute-1", broker: str = "first") -> Ver
 def ends_while_loading(verdicts: Verdicts) -> None:
     """Leave behind what a process does that ends while it loads the source."""
     with verdicts.loading(SOURCE):
-        (mark,) = verdicts.root.glob("loading-*")
-        content = mark.read_bytes()
-    mark.write_bytes(content)
+        left = {path: path.read_bytes() for path in verdicts.root.iterdir()}
+    for path, content in left.items():
+        path.write_bytes(content)
 
 
 def problem(verdicts: Verdicts, source: Source = SOURCE) -> str | None:
@@ -49,20 +49,48 @@ def test_a_bad_verdict_holds_for_one_broker(tmp_path: Path) -> None:
     assert made(tmp_path, broker="later").on(SOURCE) is None
 
 
-def test_a_worker_that_ends_while_it_loads_condemns_that_source(tmp_path: Path) -> None:
+def test_workers_that_end_in_a_row_while_they_load_a_source_condemn_it(tmp_path: Path) -> None:
     made(tmp_path).keep(SOURCE, None)
-    ends_while_loading(made(tmp_path))
-    made(tmp_path, worker="compute-2").blame()
-    assert problem(made(tmp_path)) is None, "it was not that worker"
+    for worker in ("compute-1", "interactive-1", "compute-2"):
+        assert problem(made(tmp_path)) is None
+        ends_while_loading(made(tmp_path, worker=worker))
+        made(tmp_path, worker="compute-9").blame()
+        assert problem(made(tmp_path)) is None, "it was not that worker"
+        made(tmp_path, worker=worker).blame()
     after = made(tmp_path)
-    after.blame()
     assert problem(after) == (
-        "/folder/mine.py: compute-1 ended while it loaded it, though it could be loaded before; correct it, and "
-        "restart the broker"
+        "/folder/mine.py: 3 workers in a row ended while they loaded it, compute-2 the last, though it could be loaded "
+        "before; correct it, and restart the broker"
     )
-    with pytest.raises(AlgorithmError, match="compute-1 ended while it loaded it"), after.loading(SOURCE):
+    with pytest.raises(AlgorithmError, match="3 workers in a row ended while they loaded it"), after.loading(SOURCE):
         raise AssertionError("it must not be loaded")
     assert made(tmp_path, broker="later").on(SOURCE) is None
+
+
+def test_workers_that_are_killed_now_and_then_condemn_nothing(tmp_path: Path) -> None:
+    """A kill from outside may come at any moment, also while a source is loaded."""
+    made(tmp_path).keep(SOURCE, None)
+    for _ in range(5):
+        for _ in range(module.MAX_LOSSES - 1):
+            ends_while_loading(made(tmp_path))
+            made(tmp_path).blame()
+        with made(tmp_path, worker="compute-2").loading(SOURCE):
+            pass
+    assert problem(made(tmp_path)) is None
+
+
+def test_losses_of_another_broker_do_not_count(tmp_path: Path) -> None:
+    made(tmp_path).keep(SOURCE, None)
+    for broker in ("first", "second", "third"):
+        ends_while_loading(made(tmp_path, broker=broker))
+        made(tmp_path, broker=broker).blame()
+        assert problem(made(tmp_path, broker=broker)) is None
+
+
+def test_a_source_without_a_verdict_gets_none_by_a_loss(tmp_path: Path) -> None:
+    ends_while_loading(made(tmp_path))
+    made(tmp_path).blame()
+    assert made(tmp_path).on(SOURCE) is None, "it would be loaded without being inspected"
 
 
 def test_the_end_of_a_broker_condemns_nothing(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ import psutil
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # from Linux's prctl.h
 _WATCH_SECONDS = 0.25
 _TASKS = Path("/proc/self/task")
+# How often the list of children is read while it is empty, though there are some.
+_READS = 20
 
 _kill: int | None = getattr(signal, "SIGKILL", None)
 _child_ended: int | None = getattr(signal, "SIGCHLD", None)
@@ -176,6 +178,14 @@ def child_ids() -> list[int]:
             _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return []
+    # There are some, if the system could tell; but Linux may leave a process out of a list that is read as it is made.
+    for _ in range(_READS if _waitid is not None else 1):
+        if found := _listed_children():
+            return found
+    return []
+
+
+def _listed_children() -> list[int]:
     found: list[int] = []
     try:
         tasks = os.listdir(_TASKS)

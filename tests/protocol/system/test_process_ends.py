@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -145,6 +146,19 @@ def test_children_are_found_with_and_without_proc(has_proc: bool, monkeypatch: p
         wait_until(lambda: not process_ends.is_alive(one.pid), 10)
         assert process_ends.reap(one.pid)
     assert one.pid not in process_ends.child_ids()
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system cannot say at once whether there are children")
+def test_a_child_is_found_though_the_list_was_empty_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux makes the list while it is read, and may leave a process out."""
+    one = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    lists = iter([[], [], [one.pid]])
+    monkeypatch.setattr(process_ends, "_listed_children", lambda: next(lists))
+    try:
+        assert process_ends.child_ids() == [one.pid]
+    finally:
+        one.kill()
+        one.communicate()
     assert process_ends.command_line(one.pid) == ""
     assert process_ends.descendants(one.pid) == []
 

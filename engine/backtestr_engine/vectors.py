@@ -2,8 +2,8 @@
 
 A loop that may end at any bar, or has few bars, is compiled to one value and one branch a bar. Here such steps are said
 in the compiler's own vectors (LLVM's), which it translates for any processor. Each computes the same bits, since the
-order of every sum is part of its step. Arrays are contiguous and float64; a step reads and writes all of its bars, so
-they have to be there.
+order of every sum is part of its step. Arrays are contiguous, and float64 unless a step says another type; a step reads
+and writes all of its bars, so they have to be there.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ def _sides(_typing_context: Any, over: Any, under: Any, first: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         columns = [_Column(context, builder, signature.args[at], arguments[at]) for at in range(2)]
-
         values = [column.read(arguments[2], BARS_PER_MASK) for column in columns]
         masks = [builder.bitcast(builder.fcmp_ordered(operator, *values), _MASK) for operator in (">", "<", "==")]
         return context.make_tuple(builder, signature.return_type, masks)
